@@ -1,0 +1,1 @@
+"""Technical indicators over panels of klines: one definition, batch and streaming, equal to the last bit."""

@@ -1,0 +1,1 @@
+"""Market data: the exchange client, ingestion, and the one store that every bar goes through."""
