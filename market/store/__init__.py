@@ -1,0 +1,23 @@
+"""The klines store: hot bars in SQLite or PostgreSQL, cold ones in Parquet, behind one door."""
+
+from market.store.gaps import GAP_SCHEMA, LEDGER_SCHEMA
+from market.store.panel import PANEL_COLUMNS, Panel
+from market.store.roll import RollReport
+from market.store.store import GRACE_MS, SPANS_SCHEMA, KlineStore
+from market.store.tables import FLAG_SCHEMA, PREDICTION_SCHEMA, QUARANTINE_SCHEMA
+from market.store.writing import WriteResult
+
+__all__ = [
+    "FLAG_SCHEMA",
+    "GAP_SCHEMA",
+    "GRACE_MS",
+    "LEDGER_SCHEMA",
+    "PANEL_COLUMNS",
+    "PREDICTION_SCHEMA",
+    "QUARANTINE_SCHEMA",
+    "SPANS_SCHEMA",
+    "KlineStore",
+    "Panel",
+    "RollReport",
+    "WriteResult",
+]

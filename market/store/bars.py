@@ -1,0 +1,113 @@
+"""Bars as one packed array: the form in which they travel between frames, the database and panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from market.errors import MarketError
+from market.intervals import interval_ms
+from market.klines import STORED_SCHEMA, conform, validate
+from market.store.spans import TIME_LIMIT
+
+VALUE_COLUMNS: Final[tuple[str, ...]] = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trades",
+    "taker_buy_base",
+    "taker_buy_quote",
+)
+"""What a bar holds beyond its key; close_time is no part of it, since open_time and interval give it."""
+
+_OPTIONAL_VALUES: Final = frozenset({"quote_volume", "trades", "taker_buy_base", "taker_buy_quote"})
+
+BAR: Final = np.dtype(
+    [("open_time", "<i8"), ("symbol_id", "<i8"), *((name, "<f8") for name in VALUE_COLUMNS)]
+)
+"""A bar in 88 bytes; NaN stands for an unknown value. SQLite keeps these very bytes."""
+
+Bars = NDArray[np.void]
+
+
+def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
+    """Return the bars of `frame` in canonical form, sorted by symbol and open_time.
+
+    Raises
+    ------
+    MarketError
+        If the schema is wrong or any row is refused by `market.klines.validate`: all or nothing is stored.
+    """
+    if "symbol" not in frame.columns:
+        raise MarketError(
+            "kline frame lacks symbol",
+            where=f"columns {', '.join(frame.columns) or 'none'}",
+            remedy="give bars of one or more symbols with the symbol in its own column",
+        )
+    good, refused = validate(conform(frame), interval)
+    if not refused.is_empty():
+        first = refused.row(0, named=True)
+        raise MarketError(
+            f"{refused.height} of {frame.height} bars are refused, the first because {first['reason']}",
+            where=f"{first['symbol']} {interval} open_time {first['open_time']}",
+            remedy="part good from refused rows with market.klines.validate; quarantine the latter",
+        )
+    if good.height and not (good["open_time"].min() >= 0 and good["open_time"].max() < TIME_LIMIT):  # type: ignore[operator]
+        raise MarketError(
+            "an open_time lies before 1970 or after 2248",
+            where=f"{interval} open_time {good['open_time'].min()!s} to {good['open_time'].max()!s}",
+            remedy="give times in ms since the epoch (archives since 2025 have µs: divide by 1,000)",
+        )
+    return good
+
+
+def pack(good: pl.DataFrame, symbol_ids: Mapping[str, int]) -> Bars:
+    """Pack accepted bars, shape (bars,), in the order of the database's key: open_time, symbol number."""
+    bars = np.empty(good.height, BAR)
+    bars["open_time"] = good["open_time"].to_numpy()
+    numbers = map(symbol_ids.__getitem__, good["symbol"].to_list())
+    bars["symbol_id"] = np.fromiter(numbers, np.int64, good.height)
+    values = good.select(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in VALUE_COLUMNS)
+    for name in VALUE_COLUMNS:
+        bars[name] = values[name].to_numpy() + 0.0  # -0.0 becomes 0.0: equal bars have equal bytes
+    return bars[np.lexsort((bars["symbol_id"], bars["open_time"]))]
+
+
+def unpack(bars: Bars, names: Mapping[int, str], interval: str) -> pl.DataFrame:
+    """Return packed bars as a frame (`market.klines.STORED_SCHEMA`), in the order of the array."""
+    ids = bars["symbol_id"]
+    table = np.zeros(int(ids.max()) + 1 if len(ids) else 0, np.int64)
+    known = np.unique(ids)
+    table[known] = np.arange(len(known))
+    labels = pl.Series([names[int(i)] for i in known], dtype=pl.String)
+    columns: dict[str, pl.Series] = {"symbol": labels.gather(table[ids])}
+    open_time = np.ascontiguousarray(bars["open_time"])
+    columns["open_time"] = pl.Series(open_time)
+    columns["close_time"] = pl.Series(open_time + (interval_ms(interval) - 1))
+    for name in VALUE_COLUMNS:
+        series = pl.Series(np.ascontiguousarray(bars[name]))
+        columns[name] = series.fill_nan(None) if name in _OPTIONAL_VALUES else series
+    return pl.DataFrame({name: columns[name].cast(kind) for name, kind in STORED_SCHEMA.items()})
+
+
+def overlay(below: Bars, above: Bars) -> Bars:
+    """Return both sets of bars by open_time and symbol number; where both have one, that `above`."""
+    both = np.concatenate((above, below))
+    order = np.lexsort((np.arange(len(both)), both["symbol_id"], both["open_time"]))
+    both = both[order]
+    same = (both["open_time"][1:] == both["open_time"][:-1]) & (
+        both["symbol_id"][1:] == both["symbol_id"][:-1]
+    )
+    return both[np.concatenate(([True], ~same))] if len(both) else both
+
+
+def none() -> Bars:
+    """Return no bars."""
+    return np.empty(0, BAR)

@@ -1,0 +1,170 @@
+"""The tables of the store: one definition for SQLite and PostgreSQL, and the version written beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+"""Version of the tables and of the Parquet files; raised when an older reader would misread."""
+
+_TEXT, _INT, _FLOAT = "TEXT", "BIGINT", "DOUBLE PRECISION"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its key.
+
+    Parameters
+    ----------
+    name : str
+        Name in the database.
+    columns : dict[str, str]
+        Column name to SQL type, in order.
+    key : tuple[str, ...]
+        Primary key.
+    optional : tuple[str, ...]
+        Columns that may be null.
+    first_stays : tuple[str, ...]
+        Columns that keep the value of the first write when a row is written again.
+    """
+
+    name: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    first_stays: tuple[str, ...] = ()
+
+    @property
+    def rewritten(self) -> tuple[str, ...]:
+        """Columns that a later write of the same key replaces."""
+        return tuple(name for name in self.columns if name not in self.key and name not in self.first_stays)
+
+    def ddl(self, suffix: str) -> str:
+        """Return the statement that creates this table; `suffix` is what the dialect appends to it."""
+        lines = [
+            f"{name} {kind}{'' if name in self.optional else ' NOT NULL'}"
+            for name, kind in self.columns.items()
+        ]
+        lines.append(f"PRIMARY KEY ({', '.join(self.key)})")
+        return f"CREATE TABLE IF NOT EXISTS {self.name} (\n  " + ",\n  ".join(lines) + f"\n){suffix}"
+
+
+META: Final = Table("store_meta", {"name": _TEXT, "value": _TEXT}, ("name",))
+SYMBOLS: Final = Table("symbols", {"symbol_id": _INT, "symbol": _TEXT}, ("symbol_id",))
+
+# Which bars are stored, hot and cold together, as spans: what is missing is found without touching a bar.
+COVERAGE: Final = Table(
+    "coverage",
+    {"kline_interval": _TEXT, "symbol_id": _INT, "start_time": _INT, "end_time": _INT},
+    ("kline_interval", "symbol_id", "start_time"),
+)
+GAPS: Final = Table(
+    "gaps",
+    {
+        "kline_interval": _TEXT,
+        "symbol_id": _INT,
+        "start_time": _INT,
+        "end_time": _INT,
+        "cause": _TEXT,
+        "checked_time": _INT,
+    },
+    ("kline_interval", "symbol_id", "start_time"),
+)
+QUARANTINE: Final = Table(
+    "quarantine",
+    {
+        "kline_interval": _TEXT,
+        "symbol": _TEXT,
+        "fingerprint": _TEXT,
+        "open_time": _INT,
+        "reason": _TEXT,
+        "source": _TEXT,
+        "seen_time": _INT,
+        "raw": _TEXT,
+    },
+    ("kline_interval", "symbol", "fingerprint"),
+    optional=("open_time",),
+)
+UNIVERSE: Final = Table("universe", {"position": _INT, "symbol": _TEXT, "attributes": _TEXT}, ("position",))
+PREDICTIONS: Final = Table(
+    "predictions",
+    {
+        "kline_interval": _TEXT,
+        "open_time": _INT,
+        "symbol": _TEXT,
+        "horizon": _INT,
+        "model_version": _TEXT,
+        "p_down": _FLOAT,
+        "p_flat": _FLOAT,
+        "p_up": _FLOAT,
+        "q10": _FLOAT,
+        "q50": _FLOAT,
+        "q90": _FLOAT,
+        "created_at": _INT,
+    },
+    ("kline_interval", "open_time", "symbol", "horizon", "model_version"),
+    first_stays=("created_at",),
+)
+FLAGS: Final = Table(
+    "flags",
+    {
+        "kline_interval": _TEXT,
+        "open_time": _INT,
+        "symbol": _TEXT,
+        "detector": _TEXT,
+        "score": _FLOAT,
+        "created_at": _INT,
+    },
+    ("kline_interval", "open_time", "symbol", "detector"),
+    first_stays=("created_at",),
+)
+
+# The manifest: a Parquet file holds the bars of one interval that open in [start_time, end_time), and is part
+# of the store only while it is named here. `retired_files` are superseded ones that a reader may still be
+# reading.
+FILES: Final = Table(
+    "files",
+    {
+        "kline_interval": _TEXT,
+        "start_time": _INT,
+        "end_time": _INT,
+        "path": _TEXT,
+        "rows": _INT,
+        "bytes": _INT,
+        "sha256": _TEXT,
+        "schema_version": _INT,
+        "created_at": _INT,
+    },
+    ("kline_interval", "start_time"),
+)
+RETIRED: Final = Table("retired_files", {"path": _TEXT, "retired_at": _INT}, ("path",))
+
+# Raised with every change of a day's hot bars, so that a roll sees whether the day changed while it wrote the
+# file.
+DAY_VERSIONS: Final = Table(
+    "day_versions",
+    {"kline_interval": _TEXT, "start_time": _INT, "version": _INT},
+    ("kline_interval", "start_time"),
+)
+
+TABLES: Final = (
+    META,
+    SYMBOLS,
+    COVERAGE,
+    GAPS,
+    QUARANTINE,
+    UNIVERSE,
+    PREDICTIONS,
+    FLAGS,
+    FILES,
+    RETIRED,
+    DAY_VERSIONS,
+)
+"""Every table but `klines_hot`, which SQLite and PostgreSQL keep each in its own way."""
+
+INDEXES: Final = (
+    "CREATE UNIQUE INDEX IF NOT EXISTS symbols_by_name ON symbols (symbol)",
+    # A write looks for ledgered gaps that its bars may heal; at the live end there is none after the bar.
+    "CREATE INDEX IF NOT EXISTS gaps_by_end ON gaps (kline_interval, end_time)",
+)
