@@ -1,0 +1,229 @@
+"""Asynchronous client of the Binance market-data protocol (spot, USD-M and coin-margined futures)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+import polars as pl
+
+from market import wire
+from market.client_errors import UnknownSymbolError
+from market.errors import MarketError
+from market.rate_limit import RequestBudget, budget_of
+from market.symbol_names import suggest
+from market.transport import Answer, Traffic, Transport
+from market.wire import ExchangeInfo, KlinePage, SymbolInfo
+
+T = TypeVar("T")
+
+SPOT, USD_M, COIN_M = "/api/v3", "/fapi/v1", "/dapi/v1"
+MAX_KLINES: Final = 1_000
+"""Most bars that one request returns."""
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ExchangeClient:
+    """One connection pool to one exchange; use as ``async with ExchangeClient(url) as client``.
+
+    Parameters
+    ----------
+    base_url : str
+        Scheme, host and port, e.g. ``https://data-api.binance.vision``; a path in it is refused.
+    api : str
+        `SPOT`, `USD_M` or `COIN_M`: where the market's routes lie.
+    concurrency : int
+        Requests in flight at once.
+    timeout_s : float
+        For one attempt, from connecting to the last byte.
+    attempts : int
+        Tries per request on 5xx, 429, time-outs, resets and truncated answers, the first included. Between
+        them it waits a random time up to 0.25 s * 2^attempt, at most 10 s ("full jitter").
+    patience_s : float
+        Longest Retry-After (429 and 418) to sit out; a longer one ends in an error at once.
+    budget : RequestBudget, optional
+        Default: the one that all clients of this process share for the host.
+
+    Raises
+    ------
+    MarketError
+        If `base_url` is no base URL. Every method raises a `client_errors.ExchangeError` for what goes wrong.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api: str = SPOT,
+        concurrency: int = 8,
+        timeout_s: float = 15.0,
+        attempts: int = 6,
+        patience_s: float = 90.0,
+        budget: RequestBudget | None = None,
+    ) -> None:
+        self.base_url, host = _checked(base_url)
+        self.concurrency = concurrency
+        self._api = api
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+        self._patience_s = patience_s
+        self._budget = budget or budget_of(host)
+        self._session: aiohttp.ClientSession | None = None
+        self._transport: Transport | None = None
+        self._info: ExchangeInfo | None = None
+        self._info_lock = asyncio.Lock()
+
+    async def __aenter__(self) -> ExchangeClient:
+        loopback = (urlsplit(self.base_url).hostname or "") in _LOOPBACK
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=30.0),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(5.0, self._timeout_s)),
+            headers={"User-Agent": "klinecast", "Accept": "application/json"},
+            # Where nothing leaves the machine, compressing costs more than sending, and a proxy is no help.
+            skip_auto_headers=("Accept-Encoding",) if loopback else (),
+            trust_env=not loopback,
+        )
+        self._transport = Transport(
+            self._session,
+            self.base_url,
+            budget=self._budget,
+            concurrency=self.concurrency,
+            attempts=self._attempts,
+            patience_s=self._patience_s,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests, weight, retries, bytes and waiting time so far."""
+        return self._open().traffic
+
+    async def server_time(self) -> int:
+        """Return the exchange's clock: ms since the epoch."""
+        return (await self.get("/time", {}, 1, wire.parse_server_time)).value
+
+    async def exchange_info(self, *, refresh: bool = False) -> list[SymbolInfo]:
+        """Return all symbols; asked for once, then remembered until `refresh`."""
+        async with self._info_lock:
+            if self._info is None or refresh:
+                weight = 20 if self._api == SPOT else 1
+                self._info = (await self.get("/exchangeInfo", {}, weight, wire.parse_exchange_info)).value
+                if self._info.weight_per_minute:
+                    self._budget.weight_per_minute = self._info.weight_per_minute
+        return self._info.symbols
+
+    async def ticker_24h(self, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the rolling 24-hour figures of `symbols`, or of all: `wire.TICKER_SCHEMA`."""
+        params: dict[str, str] = {}
+        if symbols is not None and self._api == SPOT:
+            params["symbols"] = orjson.dumps(list(symbols)).decode()
+        answer = await self.get("/ticker/24hr", params, _ticker_weight(symbols), wire.parse_tickers)
+        tickers = answer.value
+        return tickers if symbols is None else tickers.filter(pl.col("symbol").is_in(list(symbols)))
+
+    async def klines(
+        self,
+        symbol: str,
+        interval: str,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = MAX_KLINES,
+    ) -> pl.DataFrame:
+        """Return at most `limit` bars with open_time in [start, end), oldest first, in `KLINE_SCHEMA`.
+
+        Without `start` these are the most recent ones before `end`. The last bar may still be open. Rows that
+        cannot be read are missing from the frame: use `klines_page` to see them.
+        """
+        return (await self.klines_page(symbol, interval, start, end, limit)).frame
+
+    async def klines_page(
+        self,
+        symbol: str,
+        interval: str,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = MAX_KLINES,
+    ) -> KlinePage:
+        """Return what `klines` does, with the rows that could not be read and what the answer cost."""
+        params = {"symbol": symbol, "interval": interval, "limit": str(limit)}
+        if start is not None:
+            params["startTime"] = str(start)
+        if end is not None:
+            params["endTime"] = str(end - 1)  # the protocol's end is inclusive
+        try:
+            answer = await self.get("/klines", params, _klines_weight(self._api, limit), wire.parse_klines)
+        except UnknownSymbolError as error:
+            raise await self._with_suggestion(error, symbol) from error
+        return replace(answer.value, requests=answer.requests, weight=answer.weight)
+
+    async def first_open_time(self, symbol: str, interval: str) -> int | None:
+        """Return the open time (ms) of the oldest bar the exchange has, None if it has none: one request.
+
+        0 where the row is there and its time cannot be read.
+        """
+        page = await self.klines_page(symbol, interval, start=0, limit=1)
+        if page.malformed:
+            return page.malformed[0].open_time or 0
+        return page.frame["open_time"][0] if page.frame.height else None
+
+    async def get(
+        self, path: str, params: Mapping[str, str], weight: int, parse: Callable[[bytes], T]
+    ) -> Answer[T]:
+        """Ask for a path below the market's routes; see `Transport.get`."""
+        return await self._open().get(f"{self._api}{path}", params, weight, parse)
+
+    async def _with_suggestion(self, error: UnknownSymbolError, symbol: str) -> UnknownSymbolError:
+        try:
+            known = [info.symbol for info in await self.exchange_info()]
+        except MarketError:
+            return error
+        return UnknownSymbolError(
+            f"the exchange has no symbol {symbol!r}", where=error.where, remedy=suggest(symbol, known)
+        )
+
+    def _open(self) -> Transport:
+        if self._transport is None:
+            raise RuntimeError("use ExchangeClient within `async with`")
+        return self._transport
+
+
+def _klines_weight(api: str, limit: int) -> int:
+    if api == SPOT:
+        return 2
+    return next((weight for bound, weight in ((100, 1), (500, 2), (1_001, 5)) if limit < bound), 10)
+
+
+def _ticker_weight(symbols: Sequence[str] | None) -> int:
+    if symbols is None or len(symbols) > 100:
+        return 80
+    return 2 if len(symbols) <= 20 else 40
+
+
+def _checked(base_url: str) -> tuple[str, str]:
+    """Return the URL without a trailing slash, and the host with its port."""
+    url = base_url.rstrip("/")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.hostname or port is None or parts.path or parts.query or parts.fragment or parts.username:
+        raise MarketError(
+            f"{base_url!r} is not the base URL of an exchange",
+            where="exchange URL",
+            remedy="give scheme, host and port only, e.g. https://data-api.binance.vision",
+        )
+    return url, f"{parts.hostname}:{port}"

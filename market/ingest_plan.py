@@ -1,0 +1,200 @@
+"""Decide what to ask an exchange for: only what is missing, in as few requests as the protocol allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from market.client import MAX_KLINES
+from market.intervals import ceil_time, floor_time, interval_ms
+from market.store import KlineStore
+
+Span = tuple[int, int]
+"""Half-open [from, to) in ms, both on the grid of the interval."""
+
+NOT_LISTED_ANYMORE: Final = "not_listed_anymore"
+BEFORE_LISTING: Final = "before_listing"
+OUTAGE: Final = "outage"
+REFUSED_ROWS: Final = "refused_rows"
+
+_SETTLE_MS: Final = 300_000
+_PAGES_PER_LANE: Final = 4  # fewer are not worth the request that a lane may waste at its end
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One klines request: bars that open in [start, end), at most `limit` of them."""
+
+    start: int
+    end: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one symbol lacks on one interval.
+
+    Attributes
+    ----------
+    symbol, interval : str
+        Whose bars.
+    length : int
+        Of the interval, ms.
+    spans : tuple of Span
+        What to ask for, ascending and disjoint.
+    first_stored : int or None
+        Open time of the oldest bar in the store.
+    """
+
+    symbol: str
+    interval: str
+    length: int
+    spans: tuple[Span, ...]
+    first_stored: int | None
+
+    @property
+    def bars(self) -> int:
+        """How many bars the spans hold."""
+        return count_bars(self.spans, self.length)
+
+
+def plan_series(
+    store: KlineStore,
+    symbols: Sequence[str],
+    interval: str,
+    *,
+    start: int,
+    end: int | None,
+    now: int,
+    recheck_after_ms: int,
+) -> list[Series]:
+    """Return what each symbol lacks between `start` and `end`, as far as bars are closed at `now`.
+
+    Missing is what is neither stored nor ledgered as absent, and what is ledgered but due for another look
+    (see `_due`). What follows a symbol's delisting is not asked for before that gap is due.
+    """
+    length = interval_ms(interval)
+    first = ceil_time(start, interval)
+    closed_end = floor_time(now, interval)  # the bar that opens here is still open
+    last = closed_end if end is None else min(ceil_time(end, interval), closed_end)
+    if first >= last or not symbols:
+        return [Series(symbol, interval, length, (), None) for symbol in symbols]
+    missing = store.missing_many(symbols, interval, first, last)
+    due, delisted = _ledgered(store, symbols, interval, now, recheck_after_ms)
+    oldest = _first_stored(store, interval)
+    plans = []
+    for symbol in symbols:
+        fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
+        again = [(max(a, first), min(b, last)) for a, b in due.get(symbol, ())]
+        plans.append(Series(symbol, interval, length, union([*fresh, *again]), oldest.get(symbol)))
+    return plans
+
+
+def _ledgered(
+    store: KlineStore, symbols: Sequence[str], interval: str, now: int, recheck_after_ms: int
+) -> tuple[dict[str, list[Span]], dict[str, set[int]]]:
+    """Return the gaps that are due for another look, and where a delisting that is not due ends."""
+    due: dict[str, list[Span]] = {}
+    delisted: dict[str, set[int]] = {}
+    gaps = store.gaps(interval, symbols).select("symbol", "start_time", "end_time", "cause", "checked_time")
+    for symbol, start, end, cause, checked in gaps.iter_rows():
+        if _due(end, checked, now, recheck_after_ms):
+            due.setdefault(symbol, []).append((start, end))
+        elif cause == NOT_LISTED_ANYMORE:
+            delisted.setdefault(symbol, set()).add(end)
+    return due, delisted
+
+
+def _due(end: int, checked: int, now: int, recheck_after_ms: int) -> bool:
+    """Tell whether a ledgered gap deserves another look.
+
+    The older a gap was when last looked at, the longer until the next look: a gap of yesterday is asked for
+    again after `recheck_after_ms`, one that was a year old after another year.
+    """
+    return now - checked >= max(recheck_after_ms, checked - end)
+
+
+def _first_stored(store: KlineStore, interval: str) -> dict[str, int]:
+    spans = store.spans(interval)
+    return dict(spans.select("symbol", "first_open_time").iter_rows())
+
+
+def next_request(spans: Sequence[Span], cursor: int, length: int) -> Request | None:
+    """Return the request for the first missing bar at or after `cursor`, None if there is none.
+
+    A request costs the same weight whatever it returns, so it takes along every further missing bar within
+    its reach of 1,000 bars, with the stored ones between them (which shows revisions). A span that is longer
+    is asked for to its end: the exchange answers the first 1,000 bars there are, and so skips emptiness.
+    """
+    ahead = [(max(a, cursor), b) for a, b in spans if b > cursor]
+    if not ahead:
+        return None
+    first = ahead[0][0]
+    reach = first + MAX_KLINES * length
+    end = max(b for a, b in ahead if a < reach)
+    return Request(first, end, min(MAX_KLINES, (end - first) // length))
+
+
+def split_into_lanes(series: Series, lanes: int) -> list[tuple[Span, ...]]:
+    """Split a series into at most `lanes` parts that can be walked side by side, cut between full pages."""
+    page = MAX_KLINES * series.length
+    pages = max(1, -(-series.bars // MAX_KLINES))
+    lanes = max(1, min(lanes, pages // _PAGES_PER_LANE))
+    if lanes == 1 or len(series.spans) != 1:
+        return [series.spans] if series.spans else []
+    start, end = series.spans[0]
+    step = -(-pages // lanes) * page
+    return [((at, min(at + step, end)),) for at in range(start, end, step)]
+
+
+def settled_before(now: int, start: int, length: int) -> int:
+    """Return up to where, from `start` on, the absence of a bar is believed at `now`.
+
+    An exchange may publish a bar some moments after it has closed.
+    """
+    latest = now - max(_SETTLE_MS, 2 * length)
+    return start + max(0, -(-(latest - start) // length)) * length
+
+
+def union(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the spans ascending and disjoint; touching ones become one, empty ones vanish."""
+    merged: list[Span] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def clip(spans: Iterable[Span], start: int, end: int) -> list[Span]:
+    """Return the parts of the spans within [start, end)."""
+    return [(max(a, start), min(b, end)) for a, b in spans if a < end and b > start]
+
+
+def count_bars(spans: Iterable[Span], length: int) -> int:
+    """Return how many bars of `length` ms the spans hold."""
+    return sum((end - start) // length for start, end in spans)
+
+
+def start_of(start: int | Mapping[str, int], interval: str) -> int:
+    """Return where the history of an interval is to begin."""
+    return start if isinstance(start, int) else start[interval]
+
+
+def gap_frame(rows: Iterable[tuple[str, int, int, str]], checked_time: int) -> pl.DataFrame:
+    """Return ledger rows (symbol, start, end, cause) as the store takes them."""
+    return pl.DataFrame(
+        [(*row, checked_time) for row in rows],
+        schema={
+            "symbol": pl.String(),
+            "start_time": pl.Int64(),
+            "end_time": pl.Int64(),
+            "cause": pl.String(),
+            "checked_time": pl.Int64(),
+        },
+        orient="row",
+    )

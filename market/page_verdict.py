@@ -1,0 +1,159 @@
+"""What one answer settles: bars to store, rows to refuse, bars that the exchange does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from market.ingest_plan import Request, Series, Span, clip, count_bars
+from market.intervals import floor_time
+from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, validate
+from market.wire import KlinePage
+
+REFUSED_SCHEMA = pl.Schema({"symbol": pl.String(), **KLINE_SCHEMA, "reason": pl.String(), "raw": pl.String()})
+"""Refused rows: what could be read of them, why, and the row as it was sent (JSON)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One page, judged.
+
+    Attributes
+    ----------
+    good : pl.DataFrame
+        Bars that may be stored (`STORED_SCHEMA`), sorted.
+    refused : pl.DataFrame
+        `REFUSED_SCHEMA`.
+    absent : list of Span
+        What was missing and is not among the good ones.
+    refused_slots : set of int
+        Open times that refused rows stood for.
+    covered_until : int
+        The page settles everything before this time (ms).
+    settled : int
+        How many missing bars it settles.
+    known : int
+        Good bars that were not missing: they are stored already, equal or revised.
+    """
+
+    good: pl.DataFrame
+    refused: pl.DataFrame
+    absent: list[Span]
+    refused_slots: set[int]
+    covered_until: int
+    settled: int
+    known: int
+
+
+def judge(page: KlinePage, series: Series, spans: Sequence[Span], request: Request) -> Verdict:
+    """Judge the answer to `request`, which asked for bars of `spans`."""
+    opens = page.frame["open_time"]
+    inside = (opens >= request.start) & (opens < request.end)
+    asked, stray = (
+        (page.frame, None) if inside.all() else (page.frame.filter(inside), page.frame.filter(~inside))
+    )
+    good, refused = validate(asked, series.interval)
+    slots = good["open_time"].to_numpy()
+    refused_slots = _refused_slots(page, refused, series, request)
+    covered_until = _covered_until(page, slots, refused_slots, series, request)
+    settled = clip(spans, request.start, covered_until)
+    return Verdict(
+        good=good.insert_column(0, pl.lit(series.symbol).alias("symbol")),
+        refused=_refused_frame(page, refused, stray, series.symbol),
+        absent=_absent(settled, slots, series.length),
+        refused_slots=refused_slots,
+        covered_until=covered_until,
+        settled=count_bars(settled, series.length),
+        known=len(slots) - _held(settled, slots),
+    )
+
+
+def _covered_until(
+    page: KlinePage, slots: NDArray[np.int64], refused_slots: set[int], series: Series, request: Request
+) -> int:
+    """Return how far the answer reaches.
+
+    Past its last row nothing is taken for granted, even if the page is not full: a host may answer fewer rows
+    than were asked for. Emptiness is what an answer without rows says.
+    """
+    reached = [int(slots[-1])] if len(slots) else []
+    reached += [slot for slot in refused_slots if request.start <= slot < request.end]
+    if reached:
+        return min(request.end, max(reached) + series.length)
+    if len(page.rows) < request.limit:
+        return request.end
+    return min(request.end, request.start + request.limit * series.length)
+
+
+def _refused_slots(page: KlinePage, refused: pl.DataFrame, series: Series, request: Request) -> set[int]:
+    slots = {floor_time(at, series.interval) for at in refused["open_time"] if at is not None}
+    for row in page.malformed:
+        if row.open_time is not None:
+            slots.add(floor_time(row.open_time, series.interval))
+        else:
+            slots.add(floor_time(_place_of(page, row.position, series, request), series.interval))
+    return slots
+
+
+def _place_of(page: KlinePage, position: int, series: Series, request: Request) -> int:
+    """Return where a row without a readable open time stands: where the row before it leads to."""
+    before = page.rows[position - 1] if position else None
+    if isinstance(before, list) and before and type(before[0]) is int:
+        return int(before[0]) + series.length
+    return request.start + position * series.length
+
+
+def _absent(settled: list[Span], slots: NDArray[np.int64], length: int) -> list[Span]:
+    """Return the runs of bars within `settled` that are not among `slots` (ascending)."""
+    absent: list[Span] = []
+    for start, end in settled:
+        here = slots[np.searchsorted(slots, start) : np.searchsorted(slots, end)]
+        edges = np.concatenate(([start - length], here, [end]))
+        for at in np.flatnonzero(np.diff(edges) > length):
+            absent.append((int(edges[at]) + length, int(edges[at + 1])))
+    return absent
+
+
+def _held(spans: list[Span], slots: NDArray[np.int64]) -> int:
+    return sum(int(np.searchsorted(slots, b) - np.searchsorted(slots, a)) for a, b in spans)
+
+
+def _refused_frame(
+    page: KlinePage, refused: pl.DataFrame, stray: pl.DataFrame | None, symbol: str
+) -> pl.DataFrame:
+    if refused.is_empty() and stray is None and not page.malformed:
+        return REFUSED_SCHEMA.to_frame()
+    parts = [refused]
+    if stray is not None:
+        parts.append(stray.with_columns(reason=pl.lit("outside the span that was asked for")))
+    read = pl.concat(parts)
+    raw = pl.Series("raw", [_raw_of(row, page.rows) for row in read.iter_rows(named=True)], dtype=pl.String)
+    unread = pl.DataFrame(
+        [(row.open_time, row.reason, row.raw) for row in page.malformed],
+        schema={"open_time": pl.Int64(), "reason": pl.String(), "raw": pl.String()},
+        orient="row",
+    )
+    both = pl.concat([read.with_columns(raw), unread], how="diagonal")
+    return both.select(pl.lit(symbol).alias("symbol"), *KLINE_COLUMNS, "reason", "raw").cast(REFUSED_SCHEMA)
+
+
+def _raw_of(row: dict[str, Any], rows: list[Any]) -> str:
+    """Return the text of the row as it was sent."""
+    values = [row[name] for name in KLINE_COLUMNS]
+    for sent in rows:
+        if isinstance(sent, list) and sent[:1] == values[:1] and _same(sent, values):
+            return orjson.dumps(sent).decode()
+    return orjson.dumps(values).decode()
+
+
+def _same(sent: list[Any], values: list[Any]) -> bool:
+    try:
+        return [float(value) for value in sent[: len(values)]] == values
+    except (TypeError, ValueError):
+        return False

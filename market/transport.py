@@ -1,0 +1,306 @@
+"""Get one answer from an exchange: budget, retries, and a clear error where there is none to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import aiohttp
+
+from market import client_errors as errors
+from market.rate_limit import RequestBudget
+from market.wire import NotJsonError, ShapeError, decode
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_BACKOFF_BASE_S = 0.25
+_BACKOFF_CAP_S = 10.0
+_TOO_MANY = frozenset({418, 429})
+_INVALID_SYMBOL, _INVALID_INTERVAL, _ILLEGAL_CHARACTERS = -1121, -1120, -1100
+_TRANSIENT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A parsed answer and what it cost: requests sent (retries included) and their weight."""
+
+    value: T
+    requests: int
+    weight: int
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counters of one client, for reports; `waited_s` is time between asking and answer, summed."""
+
+    requests: int = 0
+    weight: int = 0
+    retries: int = 0
+    bytes_received: int = 0
+    waited_s: float = 0.0
+
+
+class _Retry(Exception):  # noqa: N818 - a signal within this module, not an error
+    """An attempt failed in a way that another may not."""
+
+    def __init__(self, reason: str, *, unreachable: bool = False, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unreachable = unreachable
+        self.after_s = after_s
+
+
+class Transport:
+    """Requests to one host over one session.
+
+    Parameters
+    ----------
+    base_url : str
+        Scheme, host and port.
+    budget : RequestBudget
+        Shared by everything in this process that talks to the host.
+    attempts : int
+        Tries per request, the first included.
+    patience_s : float
+        Longest Retry-After to sit out; a longer one is an error at once.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        *,
+        budget: RequestBudget,
+        concurrency: int,
+        attempts: int,
+        patience_s: float,
+    ) -> None:
+        self.traffic = Traffic()
+        self.base_url = base_url
+        self._session = session
+        self._budget = budget
+        self._slots = asyncio.Semaphore(concurrency)
+        self._attempts = attempts
+        self._patience_s = patience_s
+
+    async def get(
+        self, path: str, params: Mapping[str, str], weight: int, parse: Callable[[bytes], T]
+    ) -> Answer[T]:
+        """Ask for `path` until there is an answer that `parse` can read, or no hope of one.
+
+        `parse` raises `NotJsonError` for a body that was cut off (tried again) and `ShapeError` for one that
+        is not of this protocol (not tried again).
+
+        Raises
+        ------
+        ExchangeError
+            The subclass says what is wrong; the message names host, path and attempts.
+        """
+        failures: list[_Retry] = []
+        for attempt in range(1, self._attempts + 1):
+            try:
+                value = await self._attempt(path, params, weight, parse)
+            except _Retry as failure:
+                failures.append(failure)
+                self.traffic.retries += 1
+                logger.debug("%s%s attempt %d: %s", self.base_url, path, attempt, failure.reason)
+                if failure.after_s is None and attempt < self._attempts:
+                    await asyncio.sleep(_full_jitter(attempt))
+                continue
+            return Answer(value, attempt, attempt * weight)
+        raise self._given_up(path, failures)
+
+    async def _attempt(
+        self, path: str, params: Mapping[str, str], weight: int, parse: Callable[[bytes], T]
+    ) -> T:
+        where = f"{self.base_url}{path} {_shown(params)}".rstrip()
+        async with self._slots:
+            self._refuse_long_pause(where)
+            await self._budget.acquire(weight)
+            status, headers, body = await self._send(path, params, weight)
+        if status == 200:
+            return _read(body, headers, parse, where)
+        self._judge(status, headers, body, where)
+        raise AssertionError("unreachable: _judge always raises")
+
+    async def _send(
+        self, path: str, params: Mapping[str, str], weight: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        used: int | None = None
+        started = time.perf_counter()
+        self.traffic.requests += 1
+        self.traffic.weight += weight
+        try:
+            async with self._session.get(
+                f"{self.base_url}{path}", params=params, allow_redirects=False
+            ) as response:
+                used = _used_weight(response.headers)
+                if response.status in _TOO_MANY:  # before anything else may go out
+                    self._budget.pause(_retry_after_s(response.headers))
+                body = await response.read()
+                self.traffic.bytes_received += len(body)
+                return response.status, response.headers, body
+        except aiohttp.ClientConnectorError as error:
+            raise _Retry(f"no connection: {_reason(error)}", unreachable=True) from error
+        except _TRANSIENT as error:
+            raise _Retry(_reason(error)) from error
+        finally:
+            self._budget.settle(weight, used)
+            self.traffic.waited_s += time.perf_counter() - started
+
+    def _refuse_long_pause(self, where: str) -> None:
+        paused_s = self._budget.paused_s()
+        if paused_s > self._patience_s:
+            raise errors.RateLimitedError(
+                f"the exchange forbids requests for another {math.ceil(paused_s)} s",
+                where=where,
+                remedy="run again after that; what has been received so far is stored",
+            )
+
+    def _judge(self, status: int, headers: Mapping[str, str], body: bytes, where: str) -> None:
+        """Raise what an answer other than 200 means."""
+        if status in _TOO_MANY:
+            self._obey_retry_after(status, headers, body, where)
+        if status >= 500:
+            raise _Retry(f"HTTP {status}")
+        raise _refusal(status, headers, body, where)
+
+    def _obey_retry_after(self, status: int, headers: Mapping[str, str], body: bytes, where: str) -> None:
+        seconds = _retry_after_s(headers)
+        if seconds <= self._patience_s:
+            raise _Retry(f"HTTP {status}, Retry-After {seconds:g} s", after_s=seconds)
+        kind = errors.BannedError if status == 418 else errors.RateLimitedError
+        said = _message(body) or "too many requests"
+        raise kind(
+            f"HTTP {status}: {said}; the exchange forbids requests for {seconds:g} s",
+            where=where,
+            remedy="run again after that, and see whether something else on this address uses up the limit; "
+            "what has been received so far is stored",
+        )
+
+    def _given_up(self, path: str, failures: list[_Retry]) -> errors.ExchangeError:
+        last = failures[-1]
+        seen = ", ".join(dict.fromkeys(failure.reason for failure in failures))
+        where = f"{self.base_url}{path}"
+        if last.unreachable:
+            return errors.UnreachableError(
+                f"cannot reach the exchange after {len(failures)} attempts: {last.reason}",
+                where=where,
+                remedy="check the exchange's URL, and that the network or the built-in exchange is up",
+            )
+        if last.after_s is not None:
+            return errors.RateLimitedError(
+                f"still refused after {len(failures)} attempts: {seen}",
+                where=where,
+                remedy="see what else uses up the limit of this address, and run again later",
+            )
+        return errors.RetriesExhaustedError(
+            f"no usable answer after {len(failures)} attempts: {seen}",
+            where=where,
+            remedy="run again later: what is missing is asked for again, what is stored stays",
+        )
+
+
+def _read(body: bytes, headers: Mapping[str, str], parse: Callable[[bytes], T], where: str) -> T:
+    try:
+        return parse(body)
+    except NotJsonError as error:
+        if not body or body.lstrip()[:1] in (b"[", b"{"):
+            raise _Retry("the answer was cut off") from error
+        raise _not_an_exchange(200, headers, body, where) from error
+    except ShapeError as error:
+        raise errors.NotAnExchangeError(
+            f"the answer is not what the protocol has here: {error}",
+            where=where,
+            remedy="check that the URL is the base URL of a host that speaks this protocol",
+        ) from error
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, where: str) -> errors.ExchangeError:
+    if status == 451:
+        return errors.RegionBlockedError(
+            "HTTP 451: this host does not serve the country the request comes from",
+            where=where,
+            remedy="set the exchange URL to a host that may serve you, e.g. the keyless market-data host",
+        )
+    if status == 403:
+        return errors.FirewallError(
+            "HTTP 403: the exchange's firewall turned the request away",
+            where=where,
+            remedy="wait some minutes and send less at a time; check a proxy on the way, if there is one",
+        )
+    said = _error_body(body)
+    if said is None:
+        return _not_an_exchange(status, headers, body, where)
+    code, message = said
+    kind: type[errors.ExchangeError] = errors.RequestRefusedError
+    remedy = "check symbol, interval and times of the request"
+    if code == _INVALID_SYMBOL or (code == _ILLEGAL_CHARACTERS and "'symbol'" in message):
+        kind, remedy = errors.UnknownSymbolError, "see the exchange's exchangeInfo for the symbols it has"
+    elif code == _INVALID_INTERVAL:
+        kind, remedy = errors.UnknownIntervalError, "use an interval of the protocol; case matters"
+    return kind(f"the exchange refused the request: {message} (code {code})", where=where, remedy=remedy)
+
+
+def _not_an_exchange(
+    status: int, headers: Mapping[str, str], body: bytes, where: str
+) -> errors.NotAnExchangeError:
+    kind = headers.get("Content-Type", "of no stated type").split(";")[0]
+    target = f", redirecting to {headers['Location']}" if "Location" in headers else ""
+    return errors.NotAnExchangeError(
+        f"HTTP {status}, {len(body)} bytes {kind}{target}: this is no exchange",
+        where=where,
+        remedy="check the exchange's URL (scheme, host and port only), and for a proxy or login page between",
+    )
+
+
+def _error_body(body: bytes) -> tuple[int, str] | None:
+    try:
+        value: Any = decode(body)
+    except NotJsonError:
+        return None
+    if isinstance(value, dict) and isinstance(value.get("code"), int):
+        return value["code"], str(value.get("msg", ""))
+    return None
+
+
+def _message(body: bytes) -> str | None:
+    said = _error_body(body)
+    return said[1] if said else None
+
+
+def _used_weight(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("X-MBX-USED-WEIGHT-1M", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return what the exchange asks for; the protocol always says, so silence is taken as a full minute."""
+    try:
+        return max(0.0, float(headers.get("Retry-After", "60")))
+    except ValueError:
+        return 60.0
+
+
+def _full_jitter(attempt: int) -> float:
+    return random.uniform(0.0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt))  # noqa: S311 - no secret
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "timed out"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer was cut off"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _shown(params: Mapping[str, str]) -> str:
+    text = " ".join(f"{key}={value}" for key, value in params.items())
+    return text if len(text) <= 200 else f"{text[:200]}..."

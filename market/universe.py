@@ -1,0 +1,110 @@
+"""Choose the symbols to work on."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from market.client import ExchangeClient
+from market.client_errors import UnknownSymbolError
+from market.errors import MarketError
+from market.symbol_names import suggest
+from market.wire import SymbolInfo
+
+UNIVERSE_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "base_asset": pl.String(),
+        "quote_asset": pl.String(),
+        "status": pl.String(),
+        "quote_volume_24h": pl.Float64(),
+        "rank": pl.Int64(),
+    }
+)
+"""Columns of a universe; `rank` 1 has the highest 24-hour volume in the quote currency."""
+
+_QUOTE = "USDT"
+
+
+async def fetch_universe(client: ExchangeClient, selection: str) -> pl.DataFrame:
+    """Return the chosen symbols with their 24-hour volume, best first.
+
+    Parameters
+    ----------
+    client : ExchangeClient
+        Where to ask.
+    selection : str
+        "top:N" (the N symbols with the highest volume among those trading against USDT), "all" (every symbol
+        that is trading), or names separated by commas (trading or not).
+
+    Returns
+    -------
+    pl.DataFrame
+        `UNIVERSE_SCHEMA`, sorted by rank, equal volumes by name. Without a ticker the volume is null.
+
+    Raises
+    ------
+    UnknownSymbolError
+        If a name is unknown to the exchange; near matches are named.
+    MarketError
+        If `selection` cannot be read, or chooses nothing.
+    """
+    wanted = selection.strip()
+    count = _top_count(wanted)
+    known = await client.exchange_info()
+    if count is not None:
+        chosen = [info for info in known if info.status == "TRADING" and info.quote_asset == _QUOTE]
+    elif wanted.lower() == "all":
+        chosen = [info for info in known if info.status == "TRADING"]
+    else:
+        chosen = _named(client, known, wanted)
+    if not chosen:
+        raise MarketError(
+            f"no symbol of the exchange fits {selection!r}",
+            where=client.base_url,
+            remedy='choose symbols by name, or "all", or "top:20"',
+        )
+    few = len(chosen) <= 100
+    tickers = await client.ticker_24h([info.symbol for info in chosen] if few else None)
+    ranked = _rank(chosen, tickers)
+    return ranked if count is None else ranked.head(count)
+
+
+def _top_count(selection: str) -> int | None:
+    head, colon, tail = selection.partition(":")
+    if not colon:
+        return None
+    if head.strip().lower() != "top" or not tail.strip().isdecimal() or int(tail) < 1:
+        raise MarketError(
+            f"{selection!r} chooses no symbols",
+            where="symbols",
+            remedy='give "top:20", "all", or names separated by commas',
+        )
+    return int(tail)
+
+
+def _named(client: ExchangeClient, known: list[SymbolInfo], selection: str) -> list[SymbolInfo]:
+    by_name = {info.symbol: info for info in known}
+    names = dict.fromkeys(name for part in selection.split(",") if (name := part.strip()))
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise UnknownSymbolError(
+            f"the exchange has no symbol {', '.join(map(repr, unknown))}",
+            where=client.base_url,
+            remedy="; ".join(f"{name}: {suggest(name, by_name)}" for name in unknown),
+        )
+    return [by_name[name] for name in names]
+
+
+def _rank(chosen: list[SymbolInfo], tickers: pl.DataFrame) -> pl.DataFrame:
+    symbols = pl.DataFrame(
+        [(info.symbol, info.base_asset, info.quote_asset, info.status) for info in chosen],
+        schema=["symbol", "base_asset", "quote_asset", "status"],
+        orient="row",
+    )
+    volumes = tickers.select("symbol", quote_volume_24h="quote_volume").unique("symbol")
+    return (
+        symbols.join(volumes, on="symbol", how="left")
+        .sort("quote_volume_24h", "symbol", descending=[True, False], nulls_last=True)
+        .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
+        .cast(UNIVERSE_SCHEMA)
+    )

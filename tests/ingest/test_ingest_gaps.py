@@ -1,0 +1,258 @@
+"""What an exchange does not have: ledgered with its cause, looked at again in time, healed when it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+import polars as pl
+import pytest
+
+from market.client_errors import UnknownSymbolError
+from market.ingest import DAY_MS, ingest_sync
+from market.ingest_report import IngestReport
+from market.store import KlineStore
+
+MINUTE = 60_000
+NOW = 1_700_006_400_000 + DAY_MS
+START = NOW - 3000 * MINUTE
+HOUR = 60 * MINUTE
+
+
+@pytest.fixture
+def exchange(scripted):
+    assert scripted.now == NOW
+    return scripted
+
+
+@pytest.fixture
+def update(exchange, serve: Callable[..., str], store: KlineStore):
+    """Ingest 1m bars from START on."""
+    url = serve(exchange)
+
+    def run(*symbols: str, start: int = START, **options: int) -> IngestReport:
+        exchange.asked.clear()
+        exchange.queries.clear()
+        exchange.rows_sent = 0
+        return ingest_sync(url, store, symbols or ["AAAUSDT"], ["1m"], start=start, **options)
+
+    return run
+
+
+def ledger(store: KlineStore, symbol: str = "AAAUSDT") -> list[tuple[int, int, str]]:
+    return store.gaps("1m", [symbol]).select("start_time", "end_time", "cause").sort("start_time").rows()
+
+
+def opens(store: KlineStore, symbol: str = "AAAUSDT") -> list[int]:
+    return store.scan("1m", [symbol]).select("open_time").collect()["open_time"].to_list()
+
+
+def test_an_outage_is_ledgered_and_not_asked_for_again(exchange, update, store) -> None:
+    hole = range(START + 500 * MINUTE, START + 620 * MINUTE, MINUTE)
+    exchange.fill("AAAUSDT", "1m", START, NOW, without=hole)
+    report = update()
+    assert ledger(store) == [(hole.start, hole.stop, "outage")]
+    assert (report.total("inserted"), report.total("gaps")) == (2880, 120)
+    assert opens(store) == [at for at in range(START, NOW, MINUTE) if at not in hole]
+    again = update()
+    assert exchange.asked == {"time": 1}
+    assert again.requests == 1
+
+
+def test_a_gap_is_looked_at_again_in_time_and_heals(exchange, update, store) -> None:
+    hole = range(NOW - 5 * HOUR, NOW - 3 * HOUR, MINUTE)
+    exchange.fill("AAAUSDT", "1m", START, NOW + 3 * DAY_MS, without=hole)
+    update()
+    exchange.now = NOW + DAY_MS - MINUTE
+    update()
+    assert exchange.rows_sent == 1439, "only the new bars before the day is over"
+    exchange.now = NOW + DAY_MS
+    update()
+    assert ledger(store) == [(hole.start, hole.stop, "outage")]
+    assert store.gaps("1m")["checked_time"].to_list() == [NOW + DAY_MS], "looked at again"
+    exchange.fill("AAAUSDT", "1m", hole.start, hole.stop)
+    exchange.now = NOW + 2 * DAY_MS + 3 * HOUR  # it was a day and three hours old when last looked at
+    report = update()
+    assert ledger(store) == []
+    assert report.total("inserted") == 1440 + 180 + len(hole)
+    assert opens(store) == list(range(START, exchange.now, MINUTE))
+
+
+def test_the_older_a_gap_the_longer_until_the_next_look(exchange, update, store) -> None:
+    old = range(START, START + 10 * MINUTE, MINUTE)
+    exchange.fill("AAAUSDT", "1m", START - 10 * MINUTE, NOW + 4 * DAY_MS, without=old)
+    update(start=START - 10 * MINUTE)
+    exchange.now = NOW + DAY_MS
+    update()
+    assert {int(query["startTime"]) for query in exchange.queries} == {NOW, NOW + 1000 * MINUTE}
+    exchange.now = NOW + 2 * DAY_MS + 2 * HOUR  # it was two days and two hours old when first looked at
+    update()
+    assert min(int(query["startTime"]) for query in exchange.queries) == START
+
+
+def test_the_time_before_a_listing_is_found_with_one_request(exchange, update, store) -> None:
+    listed = NOW - 300 * MINUTE
+    exchange.fill("AAAUSDT", "1m", listed, NOW)
+    report = update(start=NOW - 400 * DAY_MS)
+    assert ledger(store) == [(NOW - 400 * DAY_MS, listed, "before_listing")]
+    assert opens(store) == list(range(listed, NOW, MINUTE))
+    assert [query for query in exchange.queries if query["startTime"] == "0"] == [
+        {"symbol": "AAAUSDT", "interval": "1m", "limit": "1", "startTime": "0"}
+    ]
+    assert exchange.asked["klines"] <= 1 + 8, (
+        "a year of emptiness is crossed by one request in each of 8 lanes"
+    )
+    assert report.total("gaps") == 400 * 1440 - 300
+    exchange.now = NOW + DAY_MS - 1
+    update(end=NOW, start=NOW - 400 * DAY_MS)
+    assert exchange.asked == {"time": 1}
+    exchange.now = NOW + 1000 * DAY_MS
+    update(end=NOW, start=NOW - 400 * DAY_MS)
+    assert exchange.asked["klines"] == 1, "another look after a thousand days costs a request"
+    assert ledger(store) == [(NOW - 400 * DAY_MS, listed, "before_listing")]
+
+
+def test_a_span_wholly_before_the_listing(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", NOW - 10 * MINUTE, NOW)
+    update(start=NOW - 100 * MINUTE, end=NOW - 50 * MINUTE)
+    assert ledger(store) == [(NOW - 100 * MINUTE, NOW - 50 * MINUTE, "before_listing")]
+
+
+def test_an_outage_between_listing_and_first_wanted_bar_is_no_listing(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START - DAY_MS, NOW, without=range(START, START + HOUR, MINUTE))
+    update()
+    assert ledger(store) == [(START, START + HOUR, "outage")]
+
+
+def test_a_delisted_symbol_is_not_asked_for_at_every_run(exchange, update, store) -> None:
+    end = NOW - 600 * MINUTE
+    exchange.fill("AAAUSDT", "1m", START, end)
+    exchange.fill("BBBUSDT", "1m", START, NOW + DAY_MS)
+    exchange.status["AAAUSDT"] = "BREAK"
+    update("AAAUSDT", "BBBUSDT")
+    [(gap_start, gap_end, cause)] = ledger(store)
+    assert (gap_start, cause) == (end, "not_listed_anymore")
+    assert NOW - 5 * MINUTE <= gap_end < NOW
+    exchange.now = NOW + HOUR
+    update("AAAUSDT", "BBBUSDT")
+    assert {query["symbol"] for query in exchange.queries} == {"BBBUSDT"}
+    assert exchange.rows_sent == 60
+    exchange.fill("AAAUSDT", "1m", NOW + 2 * HOUR, NOW + 3 * DAY_MS)  # listed again
+    exchange.status["AAAUSDT"] = "TRADING"
+    exchange.now = NOW + 26 * HOUR
+    update()
+    assert opens(store)[-1] == NOW + 26 * HOUR - MINUTE
+
+
+def test_bars_missing_a_moment_after_they_closed_are_asked_for_again(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW, without=[NOW - MINUTE])
+    report = update()
+    assert ledger(store) == []
+    assert report.total("pending") == 1
+    exchange.fill("AAAUSDT", "1m", NOW - MINUTE, NOW)
+    assert update().total("inserted") == 1
+
+
+def test_a_host_that_gives_fewer_rows_than_asked_makes_no_gaps(exchange, update, store) -> None:
+    exchange.cap = 300
+    exchange.fill("AAAUSDT", "1m", START, NOW)
+    update()
+    assert ledger(store) == []
+    assert opens(store) == list(range(START, NOW, MINUTE))
+
+
+def test_the_open_bar_is_never_stored(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW + MINUTE)
+    for now in (NOW, NOW + 1, NOW + 59_999):
+        exchange.now = now
+        update()
+        assert opens(store)[-1] == NOW - MINUTE
+    exchange.now = NOW + MINUTE
+    update()
+    assert opens(store)[-1] == NOW
+
+
+def test_refused_and_unreadable_rows_are_quarantined_with_their_text(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW)
+    rows = exchange.bars["AAAUSDT", "1m"]
+    at = [START + n * MINUTE for n in (10, 20, 21, 30, 1500)]
+    rows[at[0]] = [*rows[at[0]][:3], "3.5", *rows[at[0]][4:]]  # low above high
+    rows[at[1]] = rows[at[1]][:11]
+    rows[at[2]] = [at[2], "x", *rows[at[2]][2:]]
+    rows[at[3]] = ["?", *rows[at[3]][1:]]
+    rows[at[4]] = [at[4] + 7, *rows[at[4]][1:]]
+    sent = {n: orjson.dumps(rows[n]).decode() for n in at}
+    report = update()
+    assert report.total("refused") == 5
+    assert report.total("inserted") == 2995
+    assert ledger(store) == [
+        (at[0], at[0] + MINUTE, "refused_rows"),
+        (at[1], at[2] + MINUTE, "refused_rows"),
+        (at[3], at[3] + MINUTE, "refused_rows"),
+        (at[4], at[4] + MINUTE, "refused_rows"),
+    ]
+    aside = store.quarantined("1m")
+    assert aside["symbol"].unique().to_list() == ["AAAUSDT"]
+    assert {orjson.loads(raw)["raw"] for raw in aside["raw"]} == set(sent.values())
+    reasons = " / ".join(aside["reason"])
+    assert "11 fields instead of 12" in reasons
+    assert "open is not a finite number: 'x'" in reasons
+    assert "open_time is not a whole number" in reasons
+    assert "grid" in reasons
+    assert update().requests == 1, "not asked for again at once"
+    assert store.quarantined("1m").height == 5
+
+
+def test_holes_are_filled_in_one_request_and_revisions_between_them_are_noticed(
+    exchange, update, store
+) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW)
+    update(end=START + 100 * MINUTE)
+    update(start=START + 150 * MINUTE, end=START + 300 * MINUTE)
+    revised = START + 200 * MINUTE
+    exchange.bars["AAAUSDT", "1m"][revised] = exchange.bar(revised, MINUTE, close=1.75)
+    report = update(end=START + 400 * MINUTE)
+    assert exchange.asked["klines"] == 1, "both holes lie within a thousand bars"
+    [tally] = report.series
+    assert (tally.asked, tally.received, tally.inserted) == (150, 300, 150)
+    assert (tally.updated, tally.unchanged) == (1, 149)
+    assert report.revisions.select("symbol", "open_time", "close_before", "close").rows() == [
+        ("AAAUSDT", revised, 1.5, 1.75)
+    ]
+    stored = store.scan("1m", ["AAAUSDT"]).filter(pl.col("open_time") == revised).collect()
+    assert stored["close"].item() == 1.75
+
+
+def test_far_apart_holes_are_asked_for_one_by_one(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW)
+    update(start=START + 5 * MINUTE, end=START + 2900 * MINUTE)
+    update()
+    assert exchange.rows_sent == 105
+    assert exchange.asked["klines"] == 2
+
+
+def test_an_unknown_symbol_does_not_stop_the_others(exchange, update, store) -> None:
+    exchange.fill("AAAUSDT", "1m", START, NOW)
+    exchange.fill("BBBUSDT", "1m", START, NOW)
+    report = update("AAAUSDT", "AAAUSD", "BBBUSDT")
+    [failure] = report.failures
+    assert (failure.symbol, failure.interval) == ("AAAUSD", "1m")
+    assert isinstance(failure.error, UnknownSymbolError)
+    assert "AAAUSDT" in failure.error.remedy
+    assert report.total("inserted") == 6000
+    frame = report.to_frame()
+    assert frame.filter(pl.col("failure").is_not_null())["symbol"].to_list() == ["AAAUSD"]
+    with pytest.raises(UnknownSymbolError):
+        update("AAAUSD", start=NOW - HOUR)
+
+
+def test_progress_knows_its_end_from_the_start(exchange, serve, store) -> None:
+    for symbol in ("AAAUSDT", "BBBUSDT"):
+        exchange.fill(symbol, "1m", START, NOW, without=[START + 5 * MINUTE])
+    seen = []
+    ingest_sync(serve(exchange), store, ["AAAUSDT", "BBBUSDT"], ["1m"], start=START, progress=seen.append)
+    assert {report.expected for report in seen} == {6000}
+    assert [report.done for report in seen] == sorted(report.done for report in seen)
+    assert (seen[0].done, seen[-1].done) == (0, 6000)
+    assert seen[-1].rate > 0
+    assert seen[-1].remaining_seconds == 0
