@@ -1,0 +1,203 @@
+"""Real training runs of a tiny model. One module, because importing TensorFlow is what takes the time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training import fit
+from training.backend import keras
+from training.checkpoint import CHECKPOINT_FILE, load_checkpoint
+from training.config import ForecasterConfig, Normalisation
+from training.dataset import TrainingSet, build_training_set
+from training.errors import DivergedError, ForecasterError, TrainingSetError
+from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
+from training.forecaster_files import WEIGHTS_FILE, load_forecaster
+from training.model import build_model, quantile_mixing, training_heads
+from training.progress import Progress
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+KILLED_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from training import fit
+from training.dataset import TrainingSet
+fit.REPORT_SECONDS = 0.0
+training_set = TrainingSet.load(Path(sys.argv[1]))
+config = training_set.manifest.config
+def die_in_the_second_epoch(progress):
+    if progress.epoch == 2 and progress.step >= 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit.train(training_set, config, Path(sys.argv[2]), die_in_the_second_epoch)
+"""
+
+
+def weights_of(workdir: Path) -> list[np.ndarray]:
+    return [np.array(weight) for weight in load_forecaster(workdir)[0].get_weights()]
+
+
+def test_a_run_killed_in_an_epoch_and_resumed_equals_one_that_was_not(
+    built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    workdir, seen = tmp_path / "killed", []
+    command = [sys.executable, "-c", KILLED_CHILD, str(built.path), str(workdir)]
+    child = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert (workdir / CHECKPOINT_FILE).is_file() and not (workdir / WEIGHTS_FILE).exists()
+
+    resumed = fit.train(built, tiny, workdir, seen.append)
+    straight = fit.train(built, tiny, tmp_path / "straight")
+    assert {progress.epoch for progress in seen} == {2, 3}, "the first epoch is not repeated"
+    assert all(map(np.array_equal, weights_of(workdir), weights_of(tmp_path / "straight")))
+    losses = [(e.loss, e.validation_loss, e.learning_rate) for e in resumed.history]
+    assert losses == [(e.loss, e.validation_loss, e.learning_rate) for e in straight.history]
+
+    stamp = (workdir / WEIGHTS_FILE).stat().st_mtime_ns
+    again = fit.train(built, tiny, workdir)
+    assert again.meta == resumed.meta and (workdir / WEIGHTS_FILE).stat().st_mtime_ns == stamp, (
+        "nothing left to do"
+    )
+    _refuses_damage(workdir)
+
+
+def _refuses_damage(workdir: Path) -> None:
+    weights = (workdir / WEIGHTS_FILE).read_bytes()
+    (workdir / WEIGHTS_FILE).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(ForecasterError, match="SHA-256"):
+        load_forecaster(workdir)
+    (workdir / "forecaster.json").write_text("{}")
+    with pytest.raises(ForecasterError, match="cannot be used"):
+        load_forecaster(workdir)
+    (workdir / CHECKPOINT_FILE).write_bytes(b"PK not a checkpoint")
+    assert load_checkpoint(workdir, "any") is None
+
+
+@pytest.fixture(scope="module")
+def strong(planted: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingSet]:
+    """A market whose drift can be seen, and its training set."""
+    config = ForecasterConfig(
+        window=8, horizon=3, width=16, heads=2, blocks=1, lstm_units=16, ff=16, hidden=16, epochs=4,
+        batch_size=128, learning_rate=4e-3, max_windows=6000,
+    )  # fmt: skip
+    market = planted(3000, 4, strength=0.35)
+    folder = tmp_path_factory.mktemp("planted") / "set"
+    return market, build_training_set(market.block, market.close, "5m", config, folder)
+
+
+def judged(training_set: TrainingSet, market: Any, workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    fit.train(training_set, training_set.manifest.config, workdir)
+    model, _ = load_forecaster(workdir)
+    said = forecast(keras_predict_fn(model), training_set, "test")
+    rows = training_set.rows["test"]
+    best = market.p_up[rows[:, 0], rows[:, 1]]
+    returns = training_set.outcomes(rows).log_return
+    skill = skill_against_best(said.direction[:, 2] - said.direction[:, 0], best, returns)
+    return evaluate(said, training_set, "test"), skill
+
+
+def test_training_finds_the_planted_signal(strong: tuple[Any, TrainingSet], tmp_path: Path) -> None:
+    market, training_set = strong
+    metrics, skill = judged(training_set, market, tmp_path)
+    model, rate = metrics["model"], metrics["base_rate"]
+    assert 0.6 < skill["auc_best"] < 0.75 and skill["share_of_auc"] > 0.8, skill
+    assert model["auc_sign_interval"][0] > 0.55 > 0.5 == rate["auc_sign"]
+    assert model["log_loss"] < rate["log_loss"] and model["brier"] < rate["brier"]
+    assert model["pinball"] < rate["pinball"] and abs(model["coverage"] - 0.8) < 0.06
+    assert model["balanced_accuracy"] > 1 / 3 + 0.03 > metrics["always_flat"]["balanced_accuracy"]
+
+
+def test_shuffled_labels_teach_nothing(strong: tuple[Any, TrainingSet], tmp_path: Path) -> None:
+    """The same features with the labels of other rows: skill on the true test labels would be a leak."""
+    market, training_set = strong
+    rows = np.concatenate([training_set.rows["train"], training_set.rows["validation"]])
+    mixed = np.random.default_rng(5).permutation(rows)
+    arrays = {name: getattr(training_set, name).copy() for name in ("direction", "log_return", "volatility")}
+    for name, array in arrays.items():
+        array[rows[:, 0], rows[:, 1]] = getattr(training_set, name)[mixed[:, 0], mixed[:, 1]]
+    manifest = training_set.manifest.model_copy(update={"training_set_id": "shuffled"})
+    _, skill = judged(replace(training_set, manifest=manifest, **arrays), market, tmp_path)
+    assert abs(skill["auc"] - 0.5) < 0.06 < skill["auc_best"] - 0.5, skill
+
+
+def test_early_stopping_keeps_the_best_epoch(
+    built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    """With a far too high rate the loss soon only gets worse."""
+    config = tiny.model_copy(update={"epochs": 12, "patience": 1, "learning_rate": 0.3})
+    trained = fit.train(built, config, tmp_path)
+    losses = [epoch.validation_loss for epoch in trained.history]
+    assert len(losses) < 12 and trained.meta.best_epoch == 1 + int(np.argmin(losses)) == len(losses) - 1
+
+
+def test_a_loss_that_is_not_finite_is_told(
+    built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    broken = replace(built, log_return=np.full_like(built.log_return, np.inf))
+    with pytest.raises(DivergedError, match="no longer finite"):
+        fit.train(broken, tiny, tmp_path)
+    with pytest.raises(TrainingSetError, match="horizon"):
+        fit.train(built, tiny.model_copy(update={"horizon": 9}), tmp_path)
+
+
+def test_mixed_precision_with_xla_trains_and_loads_as_float32(
+    built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    seen: list[Progress] = []
+    config = tiny.model_copy(update={"precision": "mixed_float16", "jit_compile": True, "epochs": 1})
+    trained = fit.train(built, config, tmp_path, seen.append)
+    model, meta = load_forecaster(tmp_path)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert (meta.config.precision, meta.config.jit_compile) == ("mixed_float16", True)
+    assert seen[-1].validation_loss == trained.history[-1].validation_loss
+    said = forecast(keras_predict_fn(model), built, "test")
+    assert (
+        np.allclose(said.direction.sum(axis=1), 1, atol=1e-5) and (np.diff(said.quantiles, axis=1) > 0).all()
+    )
+
+
+def test_outputs_are_what_the_text_says(tiny: ForecasterConfig) -> None:
+    """Quantiles = scaled quantiles * raw volatility of the last bar * sqrt(h); at first those of a normal."""
+    normalisation = Normalisation(mean=(1.0, 2.0, 0.001), std=(1.0, 2.0, 0.0005))
+    keras.utils.set_random_seed(0)
+    model = build_model(tiny, 3, normalisation, volatility_index=2)
+    rng = np.random.default_rng(0)
+    windows = rng.normal(size=(5, tiny.window, 3)).astype(np.float32)
+    windows[:, :, 2] = np.abs(windows[:, :, 2]) * 1e-3
+    said = model.predict_on_batch(windows)
+    scaled = training_heads(model).predict_on_batch(windows)["scaled_quantiles"]
+    assert np.allclose(said["quantiles"], scaled * windows[:, -1, 2:3] * np.sqrt(3), rtol=1e-5)
+    raw = keras.Model(model.input, model.get_layer("quantile_raw").output).predict_on_batch(windows)
+    parts = np.concatenate([raw[:, :1], np.log1p(np.exp(raw[:, 1:]))], axis=1)
+    assert np.allclose(scaled, parts @ quantile_mixing(3), atol=1e-5)
+    head = model.get_layer("quantile_raw")
+    head.kernel.assign(np.zeros(head.kernel.shape))
+    untrained = training_heads(model).predict_on_batch(windows)["scaled_quantiles"]
+    assert np.allclose(untrained, [[-1.2816, 0, 1.2816]], atol=1e-3)
+    far = windows.copy()
+    far[:, :, 0] = 1e9
+    near = windows.copy()
+    near[:, :, 0] = 9.0  # 8 standard deviations
+    assert np.array_equal(model.predict_on_batch(far)["direction"], model.predict_on_batch(near)["direction"])
+
+
+def test_importing_the_package_does_not_import_tensorflow() -> None:
+    code = (
+        "import sys, training.config, training.dataset, training.evaluate, training.forecaster_files;"
+        "sys.exit(int(any(name in sys.modules for name in ('tensorflow', 'keras'))))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=60).returncode == 0
+    )

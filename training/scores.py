@@ -1,0 +1,123 @@
+"""Scores of forecasts, each from arrays of (n,) outcomes; nothing here knows about models or files.
+
+References: AUC as the Mann-Whitney statistic; Brier (1950), summed over classes, so in [0, 2]; pinball loss
+(Koenker & Bassett 1978); moving blocks bootstrap over time (Kuensch 1989).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+PROBABILITY_FLOOR = 1e-6
+"""Probabilities are cut to at least this before a logarithm: a sure mistake costs 13.8 nats, not infinity."""
+
+
+class RankedScores:
+    """Scores sorted once, for the AUC under many weightings of the same rows.
+
+    Parameters
+    ----------
+    score
+        (n,) the higher, the more `positive` is expected; ties count half.
+    positive
+        (n,) bool outcome.
+    """
+
+    def __init__(self, score: Floats, positive: NDArray[np.bool_]) -> None:
+        values, self._place = np.unique(score, return_inverse=True)
+        self._places = len(values)
+        self._positive = np.asarray(positive, bool)
+
+    def auc(self, weight: Floats | None = None) -> float:
+        """Chance that a positive outranks a negative; NaN if one of the two has no weight."""
+        w = np.ones(len(self._positive)) if weight is None else weight
+        up = np.bincount(self._place, w * self._positive, self._places)
+        down = np.bincount(self._place, w * ~self._positive, self._places)
+        pairs = up.sum() * down.sum()
+        below = np.cumsum(down) - down
+        return float((up * (below + down / 2)).sum() / pairs) if pairs > 0 else float("nan")
+
+
+def auc(score: Floats, positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve; NaN if only one outcome occurs."""
+    return RankedScores(score, positive).auc()
+
+
+def auc_interval(
+    score: Floats,
+    positive: NDArray[np.bool_],
+    time: NDArray[np.int64],
+    *,
+    block: int,
+    draws: int,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Confidence interval of the AUC by a bootstrap of blocks of time.
+
+    All symbols of one time stay together, and neighbouring times too: their outcomes are not independent.
+
+    Parameters
+    ----------
+    time
+        (n,) time of each row, any unit; rows of one time belong together.
+    block
+        Distinct times in a block; several horizons, since labels overlap over one.
+    draws
+        Resampled data sets.
+
+    Returns
+    -------
+    (float, float)
+        Lower and upper percentile; NaN if the AUC is not defined.
+    """
+    _, row_time = np.unique(time, return_inverse=True)
+    times = int(row_time.max()) + 1 if len(row_time) else 0
+    ranked = RankedScores(score, positive)
+    rng = np.random.default_rng(seed)
+    width = max(1, min(block, times))
+    found = []
+    for _ in range(draws if times else 0):
+        starts = rng.integers(0, times - width + 1, -(-times // width))
+        drawn = (starts[:, None] + np.arange(width)).ravel()[:times]
+        found.append(ranked.auc(np.bincount(drawn, minlength=times).astype(float)[row_time]))
+    if not found or np.isnan(found).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(found, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def accuracy(predicted: NDArray[np.integer], outcome: NDArray[np.integer]) -> float:
+    """Share of rows whose class was predicted."""
+    return float((predicted == outcome).mean())
+
+
+def balanced_accuracy(predicted: NDArray[np.integer], outcome: NDArray[np.integer]) -> float:
+    """Mean over the classes that occur of the share predicted rightly."""
+    return float(np.mean([(predicted[outcome == c] == c).mean() for c in np.unique(outcome)]))
+
+
+def log_loss(probability: Floats, outcome: NDArray[np.integer]) -> float:
+    """Mean -log of the probability (n, C) given to what happened, in nats."""
+    given = probability[np.arange(len(outcome)), outcome]
+    return float(-np.log(np.clip(given, PROBABILITY_FLOOR, 1)).mean())
+
+
+def brier(probability: Floats, outcome: NDArray[np.integer]) -> float:
+    """Mean squared distance of the probabilities (n, C) from what happened, summed over classes."""
+    happened = np.eye(probability.shape[1])[outcome]
+    return float(((probability - happened) ** 2).sum(axis=1).mean())
+
+
+def pinball(quantiles: Floats, outcome: Floats, level: float) -> float:
+    """Mean pinball loss of predicted quantiles (n,) at one level, in the unit of the outcome."""
+    error = outcome - quantiles
+    return float(np.maximum(level * error, (level - 1) * error).mean())
+
+
+def coverage(low: Floats, high: Floats, outcome: Floats) -> float:
+    """Share of outcomes inside [low, high]."""
+    return float(((outcome >= low) & (outcome <= high)).mean())
