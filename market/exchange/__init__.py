@@ -1,0 +1,1 @@
+"""The built-in exchange: the exchange's REST protocol over a simulated or recorded market."""
