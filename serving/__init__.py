@@ -1,0 +1,1 @@
+"""How predictions are made and watched: bundles, sweeps, the cache, readiness."""

@@ -1,0 +1,1 @@
+"""Measurements: a module each, `python -m benchmarks.NAME [--json]`."""

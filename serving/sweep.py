@@ -1,0 +1,273 @@
+"""A prediction sweep: every symbol's newest closed bar, one batched run of the model, one transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from market.intervals import floor_time, interval_ms
+from market.store import PREDICTION_SCHEMA, KlineStore
+from serving.bundle import Bundle, current_version, load_bundle
+from serving.cache import ArrayCache
+from serving.errors import BundleError, SweepError
+from serving.inputs import CacheUse, history_bars, model_inputs, needed_columns
+from serving.predictor import THREADS, Forecasts, Predictor
+from serving.skipping import skip_reasons, utc
+
+logger = logging.getLogger(__name__)
+
+_CLASS_COLUMNS: Final = {"down": "p_down", "flat": "p_flat", "up": "p_up"}
+_QUANTILE_COLUMNS: Final = {0.1: "q10", 0.5: "q50", 0.9: "q90"}
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep did.
+
+    Attributes
+    ----------
+    frame
+        The predictions, `market.store.PREDICTION_SCHEMA`, a row a symbol in the order asked for.
+    skipped
+        Symbol to the reason why it has none.
+    model_version, interval
+        Which model, on bars of which interval.
+    open_time
+        Of the sweep's bar, ms.
+    staleness_bars
+        Closed bars that the exchange has but the store lacks: 0 when ingestion is up to date.
+    rows_inserted
+        Rows that were not in the store; a repeated sweep inserts none.
+    timings
+        Stage to seconds: load, read, features, predict, write.
+    cache
+        Whether the features came from the cache.
+    predictor
+        The loaded model, for the next sweep of this process.
+    """
+
+    frame: pl.DataFrame
+    skipped: dict[str, str]
+    model_version: str
+    interval: str
+    open_time: int
+    staleness_bars: int
+    rows_inserted: int
+    timings: dict[str, float]
+    cache: CacheUse
+    predictor: Predictor = field(repr=False, compare=False)
+
+
+def sweep(
+    store: KlineStore,
+    home: Path,
+    *,
+    symbols: Sequence[str],
+    now_ms: int,
+    interval: str | None = None,
+    cache: ArrayCache | None = None,
+    previous: SweepReport | None = None,
+    threads: int = THREADS,
+) -> SweepReport:
+    """Predict at the newest closed bar and store the predictions.
+
+    The rows are a function of the stored bars and the model: a restart, the cache, the number of threads and
+    the other symbols change no bit of them.
+
+    Parameters
+    ----------
+    store
+        Where bars are read and predictions are written.
+    home
+        KLINECAST_HOME with the model bundles.
+    symbols
+        Whom to predict, each once.
+    now_ms
+        Exchange time; becomes `created_at`.
+    interval
+        By default the model's, if it was made for one alone.
+    cache
+        Saves the computation of features where a sweep of the same bars has been made.
+    previous
+        An earlier sweep of this process; its model is used again while it is the current one.
+    threads
+        Threads of the model's run.
+
+    Returns
+    -------
+    SweepReport
+
+    Raises
+    ------
+    ServingError
+        There is no sound model, nothing is stored, or model and bars do not fit together. Symbols that cannot
+        be predicted raise nothing: see `SweepReport.skipped`.
+    """
+    clock = _StageClock()
+    with clock.stage("load"):
+        predictor = _predictor(home, previous, threads)
+    bundle = predictor.bundle
+    chosen = _interval(bundle, interval)
+    asked = _symbols(symbols)
+    with clock.stage("read"):
+        spans = _spans(store, chosen, asked)
+        newest_closed = floor_time(now_ms, chosen) - interval_ms(chosen)
+        bar = _bar(spans, newest_closed, chosen)
+        panel = store.panel(
+            chosen,
+            asked,
+            bars=history_bars_of(bundle),
+            end=bar + interval_ms(chosen),
+            columns=needed_columns(bundle),
+        )
+    with clock.stage("features"):
+        inputs = model_inputs(panel, bundle, cache)
+        skipped = skip_reasons(panel, inputs, bundle, spans)
+    with clock.stage("predict"):
+        kept = np.array([symbol not in skipped for symbol in asked], bool)
+        forecasts = predictor.predict(inputs.windows[kept])
+        names = [symbol for symbol in asked if symbol not in skipped]
+        usable = forecasts.usable()
+        for at in np.flatnonzero(~usable):
+            skipped[names[at]] = "no answer: the model gave no finite number"
+        frame = _frame(names, usable, forecasts, bundle, chosen, bar, now_ms)
+    with clock.stage("write"):
+        inserted = store.write_predictions(frame).rows_inserted if frame.height else 0
+    staleness = (newest_closed - bar) // interval_ms(chosen)
+    if staleness:
+        logger.warning(
+            "the newest %s bar stored opened %s, %d bars behind the exchange", chosen, utc(bar), staleness
+        )
+    return SweepReport(
+        frame=frame,
+        skipped={symbol: skipped[symbol] for symbol in asked if symbol in skipped},
+        model_version=bundle.version,
+        interval=chosen,
+        open_time=bar,
+        staleness_bars=staleness,
+        rows_inserted=inserted,
+        timings=clock.seconds,
+        cache=inputs.cache,
+        predictor=predictor,
+    )
+
+
+def history_bars_of(bundle: Bundle) -> int:
+    """Return the bars that a sweep with this model reads."""
+    needed_columns(bundle)  # says which feature is unknown, and where
+    return history_bars(bundle.feature_names, bundle.window)
+
+
+class _StageClock:
+    """Seconds of each stage, in the order of the stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def _predictor(home: Path, previous: SweepReport | None, threads: int) -> Predictor:
+    if previous is not None and previous.model_version == current_version(home):
+        return previous.predictor
+    predictor = Predictor(load_bundle(home), threads)
+    _check_columns(predictor.bundle)
+    return predictor
+
+
+def _check_columns(bundle: Bundle) -> None:
+    lacking = [f"class {name}" for name in _CLASS_COLUMNS if name not in bundle.classes]
+    lacking += [f"quantile {level}" for level in _QUANTILE_COLUMNS if level not in bundle.quantiles]
+    if lacking or len(bundle.classes) != len(_CLASS_COLUMNS):
+        raise BundleError(
+            f"the model's classes {list(bundle.classes)} and quantiles {list(bundle.quantiles)} do not fill"
+            f" the table of predictions{': no ' + ', '.join(lacking) if lacking else ''}",
+            where=str(bundle.folder / "manifest.json"),
+            remedy="train with the classes down, flat, up and the quantiles 0.1, 0.5 and 0.9",
+        )
+
+
+def _interval(bundle: Bundle, interval: str | None) -> str:
+    chosen = bundle.intervals[0] if interval is None and len(bundle.intervals) == 1 else interval
+    if chosen not in bundle.intervals:
+        raise SweepError(
+            "no interval given, and the model was made for several"
+            if chosen is None
+            else f"model {bundle.version} was not made for interval {chosen!r}",
+            where="interval",
+            remedy=f"use one of {', '.join(bundle.intervals)}, or train a model for it",
+        )
+    return chosen
+
+
+def _symbols(symbols: Sequence[str]) -> tuple[str, ...]:
+    asked = tuple(symbols)
+    if not asked or len(set(asked)) != len(asked):
+        repeated = sorted({symbol for symbol in asked if asked.count(symbol) > 1})
+        raise SweepError(
+            f"symbols given twice: {', '.join(repeated)}" if repeated else "no symbols to predict",
+            where="symbols",
+            remedy="give every symbol once",
+        )
+    return asked
+
+
+def _spans(store: KlineStore, interval: str, symbols: Sequence[str]) -> dict[str, tuple[int, int]]:
+    frame = store.spans(interval).filter(pl.col("symbol").is_in(list(symbols)))
+    rows = frame.select("symbol", "first_open_time", "last_open_time").iter_rows()
+    return {symbol: (first, last) for symbol, first, last in rows}
+
+
+def _bar(spans: dict[str, tuple[int, int]], newest_closed: int, interval: str) -> int:
+    """Open time of the newest closed bar that any symbol has."""
+    if not any(first <= newest_closed for first, _ in spans.values()):
+        raise SweepError(
+            f"no closed {interval} bars of these symbols are stored",
+            where=f"klines, up to {utc(newest_closed)}",
+            remedy="ingest them first: klinecast run ingest",
+        )
+    return min(newest_closed, max(last for _, last in spans.values()))
+
+
+def _frame(
+    names: Sequence[str],
+    usable: NDArray[np.bool_],
+    forecasts: Forecasts,
+    bundle: Bundle,
+    interval: str,
+    bar: int,
+    now_ms: int,
+) -> pl.DataFrame:
+    direction, quantiles = forecasts.direction.astype(np.float64), forecasts.quantiles.astype(np.float64)
+    columns: dict[str, Any] = {
+        "kline_interval": interval,
+        "open_time": bar,
+        "horizon": bundle.horizon,
+        "model_version": bundle.version,
+        "created_at": now_ms,
+    }
+    for name, column in _CLASS_COLUMNS.items():
+        columns[column] = direction[:, bundle.classes.index(name)]
+    for level, column in _QUANTILE_COLUMNS.items():
+        columns[column] = quantiles[:, bundle.quantiles.index(level)]
+    frame = pl.DataFrame({"symbol": list(names)}, schema={"symbol": pl.String()})
+    frame = frame.with_columns(
+        pl.Series(name, values) if isinstance(values, np.ndarray) else pl.lit(values).alias(name)
+        for name, values in columns.items()
+    )
+    return frame.select(pl.col(n).cast(t) for n, t in PREDICTION_SCHEMA.items()).filter(pl.Series(usable))
