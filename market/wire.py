@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -23,6 +23,7 @@ FIELDS: Final = 12
 _INTEGER_FIELDS: Final = frozenset(
     field for field, name in enumerate(KLINE_COLUMNS) if KLINE_SCHEMA[name] == pl.Int64
 )
+_OF_TRADES: Final = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -122,8 +123,21 @@ def parse_klines(body: bytes) -> KlinePage:
         raise ShapeError(f"expected a list of klines, got {_shorten(body)}")
     frame = _columns(rows)
     if frame is not None:
-        return KlinePage(frame, (), rows)
-    return _sort_out(rows)
+        return KlinePage(_unknown_as_null(frame), (), rows)
+    page = _sort_out(rows)
+    return replace(page, frame=_unknown_as_null(page.frame))
+
+
+def _unknown_as_null(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give null for what a source of plain OHLCV bars cannot know but must send as a number.
+
+    There is no volume without a trade: a row with volume and no trades says that its trades, its quote volume and
+    its takers are not known. Zeros would pass for market data.
+    """
+    unknown = (pl.col("trades") == 0) & (pl.col("volume") > 0)
+    if not frame.select(unknown.any()).item():
+        return frame
+    return frame.with_columns(pl.when(~unknown).then(pl.col(name)).alias(name) for name in _OF_TRADES)
 
 
 def _columns(rows: list[Any]) -> pl.DataFrame | None:

@@ -102,3 +102,14 @@ def _seconds(body: bytes) -> float:
     elapsed = time.perf_counter() - started
     assert isinstance(frame, pl.DataFrame)
     return elapsed
+
+
+def test_what_an_ohlcv_source_cannot_know_is_null_and_not_zero() -> None:
+    known = [0, "1", "2", "1", "2", "5", 59_999, "7", 3, "2", "3", "0"]
+    unknown = [60_000, "1", "2", "1", "2", "5", 119_999, "0", 0, "0", "0", "0"]
+    quiet = [120_000, "2", "2", "2", "2", "0", 179_999, "0", 0, "0", "0", "0"]
+    frame = parse_klines(orjson.dumps([known, unknown, quiet])).frame
+    assert frame["trades"].to_list() == [3, None, 0]
+    for name in ("quote_volume", "taker_buy_base", "taker_buy_quote"):
+        assert frame[name].is_null().to_list() == [False, True, False]
+    assert frame["volume"].to_list() == [5.0, 5.0, 0.0]
