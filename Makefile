@@ -22,6 +22,7 @@ $(STAMP): requirements/dev.lock pyproject.toml
 		       "Set PYTHON, as in: make env PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	@echo "Installing the locked dependencies into $(VENV) ..."
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/uv.lock requirements/dev.lock
@@ -35,7 +36,7 @@ up: env  ## Start the Dagster UI, its daemon and the built-in exchange; Ctrl-C s
 	@$(BIN)/klinecast up
 
 test: env  ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: env  ## ruff, the type checker, the import rules, the definitions
 	$(BIN)/ruff check .
@@ -43,6 +44,7 @@ lint: env  ## ruff, the type checker, the import rules, the definitions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg check defs
+	$(BIN)/dagster definitions validate --workspace workspace.yaml
 
 format: env  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -54,6 +56,7 @@ bench: env  ## Run the benchmarks, one after the other
 
 docs: env  ## Write the generated pages: the graph, the settings table, the feature catalogue
 	@$(BIN)/python -m orchestration.written_docs
+	@$(BIN)/python -m kernels docs > docs/features.md
 
 lock: env  ## Resolve the dependencies anew (needs a package index)
 	echo 'uv==$(UV_VERSION)' | $(BIN)/uv pip compile - --generate-hashes --universal --python-version 3.11 -q --no-header -o requirements/uv.lock

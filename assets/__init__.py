@@ -1,0 +1,1 @@
+"""What is made: thin Dagster assets, and the settings they share."""

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     home: Path = Field(
-        default=Path("~/.klinecast"), description="Folder of all state: bars, features, models, Dagster's records."
+        default=Path("~/.klinecast"),
+        description="Folder of all state: bars, features, models, Dagster's records.",
     )
     exchange_url: str | None = Field(
         default=None,
@@ -40,10 +41,12 @@ class Settings(BaseSettings):
     )
     symbols: str = Field(
         default="top:20",
-        description="`top:N` (by 24h quote volume, USDT quote), `all`, or a comma-separated list such as `BTCUSDT,ETHUSDT`.",
+        description="`top:N` (by 24h quote volume, USDT quote), `all`, or a comma-separated list such as"
+        " `BTCUSDT,ETHUSDT`.",
     )
     intervals: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("1m", "5m", "15m"), description="Comma-separated intervals to ingest; case matters (`1m` is a minute)."
+        default=("1m", "5m", "15m"),
+        description="Comma-separated intervals to ingest; case matters (`1m` is a minute).",
     )
     model_interval: str | None = Field(
         default=None,
@@ -51,14 +54,20 @@ class Settings(BaseSettings):
         " Unset: `5m` where it is ingested, else the first one.",
     )
     history_bars: int = Field(
-        default=8_000, ge=500, le=5_000_000, description="Closed bars of history to hold per symbol and interval."
+        default=8_000,
+        ge=500,
+        le=5_000_000,
+        description="Closed bars of history to hold per symbol and interval.",
     )
     builtin_symbols: int = Field(
         default=20, ge=1, le=5_000, description="Symbols that the built-in exchange lists."
     )
-    builtin_seed: int = Field(default=7, ge=0, description="Seed of the built-in exchange's simulated market.")
+    builtin_seed: int = Field(
+        default=7, ge=0, description="Seed of the built-in exchange's simulated market."
+    )
     redis_url: SecretStr | None = Field(
-        default=None, description="Redis or Valkey for the second cache level. Unset: the in-process level alone."
+        default=None,
+        description="Redis or Valkey for the second cache level. Unset: the in-process level alone.",
     )
     database_url: SecretStr | None = Field(
         default=None,
@@ -192,7 +201,9 @@ def _explained(error: ValidationError) -> SettingsError:
     field = str(first["loc"][0]) if first["loc"] else ""
     message = first["msg"].removeprefix("Value error, ")
     if not field:
-        return SettingsError(message, where="the settings", remedy="change one of the two; see docs/settings.md")
+        return SettingsError(
+            message, where="the settings", remedy="change one of the two; see docs/settings.md"
+        )
     secret = field in ("redis_url", "database_url")
     given = "(not shown, it may hold a secret)" if secret else repr(first["input"])
     return SettingsError(

@@ -1,0 +1,1 @@
+"""When things run: definitions, jobs, schedules, sensors, the command line."""

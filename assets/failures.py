@@ -1,0 +1,57 @@
+"""Turn an error that a user can put right into a run failure that says only that."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import dagster as dg
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Worth another try by Dagster's retry policy. A host that refuses the connection is not: whoever waits in front of
+# a terminal should be told at once, and a schedule comes back within the minute.
+_PASSING = ("RetriesExhaustedError",)
+
+
+def is_explained(error: BaseException) -> bool:
+    """Tell whether an error says what is wrong, where, and what to do."""
+    return all(hasattr(error, name) for name in ("what", "where", "remedy"))
+
+
+def explained(body: Callable[P, R]) -> Callable[P, R]:
+    """Make the explained errors of an asset's body its failure, without a stack trace.
+
+    A stack of framework frames above "no space left in KLINECAST_HOME" helps nobody, so none is recorded for
+    such an error. Any other exception is a defect and keeps its trace.
+    """
+
+    @functools.wraps(body)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        _record_traces(True)
+        try:
+            return body(*args, **kwargs)
+        except Exception as error:
+            if not is_explained(error):
+                raise
+            _record_traces(False)
+            raise _failure(error) from None
+
+    return wrapper
+
+
+def _failure(error: Exception) -> dg.Failure:
+    facts = {name: str(getattr(error, name)) for name in ("what", "where", "remedy")}
+    passing = any(cls.__name__ in _PASSING for cls in type(error).__mro__)
+    return dg.Failure(description=str(error), metadata=facts, allow_retries=passing)
+
+
+def _record_traces(wanted: bool) -> None:
+    """Set the interpreter's own switch for recorded frames; the next asset's body switches it back on."""
+    if not wanted:
+        sys.tracebacklimit = 0
+    elif hasattr(sys, "tracebacklimit"):
+        del sys.tracebacklimit

@@ -1,0 +1,114 @@
+"""Asset `klines`: the closed bars of every followed symbol and interval, as the exchange gave them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from assets.clock import record_clock
+from assets.failures import explained
+from assets.metadata import column_schema, table, utc
+from assets.platform import Platform
+from assets.progress import StepProgress
+from assets.source import builtin_info, claim_source
+from market.intervals import floor_time, interval_ms
+from market.klines import STORED_SCHEMA
+
+if TYPE_CHECKING:
+    from market.ingest import IngestReport
+
+
+class KlinesConfig(dg.Config):
+    """What to fetch; by default all that the settings name."""
+
+    symbols: list[str] = Field(default=[], description="Only these symbols; empty: the universe.")
+    intervals: list[str] = Field(default=[], description="Only these intervals; empty: KLINECAST_INTERVALS.")
+    start_time: int | None = Field(
+        default=None, description="First open time, ms UTC; unset: KLINECAST_HISTORY_BARS before now."
+    )
+    end_time: int | None = Field(default=None, description="Open times before this, ms UTC; unset: now.")
+
+
+@dg.asset(
+    deps=["universe"],
+    group_name="ingestion",
+    kinds={"python", "parquet"},
+    code_version="1",
+    pool="exchange_api",
+    owners=["team:market-data"],
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+)
+@explained
+def klines(
+    context: dg.AssetExecutionContext, config: KlinesConfig, platform: Platform
+) -> dg.MaterializeResult:
+    """The closed bars of every followed symbol and interval; only what is missing is asked for."""
+    from assets.exchange_questions import exchange_time  # a sweep talks to no exchange ...
+    from market.ingest import ingest_sync  # ... and should not load its client
+
+    settings = platform.settings
+    symbols, intervals = config.symbols, config.intervals or settings.intervals
+    with (
+        platform.exchange() as url,
+        platform.store() as store,
+        StepProgress(context, "klines", "bars") as progress,
+    ):
+        claim_source(platform.home, url)
+        now = exchange_time(url)
+        report = ingest_sync(
+            url,
+            store,
+            symbols or platform.tracked_symbols(store),
+            intervals,
+            start=_starts(config, intervals, settings.history_bars, now),
+            end=config.end_time,
+            progress=lambda p: progress.update(p.done, p.expected, p.detail),
+        )
+        record_clock(platform.home, report.now, (builtin_info(url) or {}).get("speed", 1.0))
+        spans = store.spans()
+    for failure in report.failures:
+        context.log.warning(f"{failure.symbol} {failure.interval}: {failure.error}")
+    context.log.info(str(report))
+    return dg.MaterializeResult(metadata=_metadata(report, spans))
+
+
+def _starts(config: KlinesConfig, intervals: Sequence[str], bars: int, now: int) -> dict[str, int]:
+    """Return the first open time to hold, by interval."""
+    if config.start_time is not None:
+        return dict.fromkeys(intervals, config.start_time)
+    return {name: floor_time(now, name) - bars * interval_ms(name) for name in intervals}
+
+
+def _metadata(report: "IngestReport", spans: pl.DataFrame) -> dict[str, Any]:
+    series = report.to_frame()
+    held = (
+        spans.group_by("kline_interval", maintain_order=True)
+        .agg(
+            pl.col("symbol").n_unique().alias("symbols"),
+            pl.col("rows").sum(),
+            pl.col("first_open_time").min(),
+            pl.col("last_open_time").max(),
+        )
+        .sort("kline_interval")
+    )
+    failed = series.filter(pl.col("failure").is_not_null())
+    return {
+        "summary": f"{report.total('inserted'):,} bars new, {int(spans['rows'].sum()):,} held;"
+        f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;"
+        f" {report.requests:,} requests",
+        "dagster/row_count": int(spans["rows"].sum()),
+        "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),
+        "exchange_time": utc(report.now),
+        "inserted": report.total("inserted"),
+        "revised": report.total("updated"),
+        "refused": report.total("refused"),
+        "gaps": report.total("gaps"),
+        "requests": report.requests,
+        "weight": report.weight,
+        "bars_per_second": report.total("inserted") / max(report.seconds, 1e-9),
+        "held": table(held),
+        "series": table(series.sort("inserted", descending=True)),
+        "failures": table(failed.select("symbol", "kline_interval", "failure")),
+    }

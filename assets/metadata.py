@@ -1,0 +1,91 @@
+"""What a person sees beside a materialisation: tables, spans and small plots."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PLOT_INCHES = (7.0, 2.2)
+
+
+def table(frame: pl.DataFrame, rows: int = 50) -> dg.MarkdownMetadataValue:
+    """Show the first rows of a frame as a table."""
+    shown = frame.head(rows)
+    head = "| " + " | ".join(shown.columns) + " |"
+    rule = "|" + "---|" * shown.width
+    body = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in shown.iter_rows()]
+    more = [] if frame.height <= rows else [f"\n… and {frame.height - rows:,} rows more"]
+    return dg.MetadataValue.md("\n".join([head, rule, *body, *more]))
+
+
+def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
+    """Describe the columns of a frame."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name=name, type=str(dtype)) for name, dtype in frame.schema.items()]
+    )
+
+
+def utc(time_ms: int | None) -> str:
+    """Write ms since the epoch as a person reads it."""
+    if time_ms is None:
+        return "none"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def line_plot(
+    lines: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> dg.MarkdownMetadataValue:
+    """Plot named lines, each an (x, y) pair of equal length."""
+    figure = _figure()
+    axes = figure.subplots()
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, label=name, linewidth=1)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if len(lines) > 1:
+        axes.legend(fontsize=7, frameon=False)
+    return _picture(figure, " and ".join(lines))
+
+
+def bar_plot(heights: Mapping[str, float], *, y_label: str) -> dg.MarkdownMetadataValue:
+    """Plot one bar a name."""
+    figure = _figure()
+    axes = figure.subplots()
+    axes.bar(list(heights), list(heights.values()))
+    axes.set_ylabel(y_label)
+    axes.tick_params(axis="x", labelrotation=90 if len(heights) > 8 else 0, labelsize=7)
+    return _picture(figure, y_label)
+
+
+def _figure() -> Figure:
+    from matplotlib.figure import Figure  # a sweep draws nothing, and should not load it
+
+    return Figure(figsize=_PLOT_INCHES, layout="constrained")
+
+
+def _picture(figure: Figure, alternative: str) -> dg.MarkdownMetadataValue:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{encoded})")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1_000_000_000_000:
+        return utc(value)
+    return str(value).replace("|", "/")

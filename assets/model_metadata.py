@@ -1,0 +1,44 @@
+"""What a person sees of an exported model: its files, their sizes, and how they compare with Keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import table
+from training.bundle import read_manifest
+from training.conversion import ExportedModel
+
+
+def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
+    """Describe the files of one conversion in their bundle."""
+    manifest = read_manifest(bundle)
+    sizes = {path.name: manifest.files[path.name].bytes for path in exported.files}
+    parity = [
+        {
+            "file": name,
+            "published": name in sizes,
+            "bytes": sizes.get(name),
+            "runtime": report.runtime,
+            "windows": report.windows,
+            "direction": report.max_abs_difference["direction"],
+            "quantiles": report.max_abs_difference["quantiles"],
+            "agreement": report.agreement,
+        }
+        for name, report in exported.reports.items()
+    ]
+    files = ", ".join(f"{name} {size / 1024:,.0f} KiB" for name, size in sizes.items())
+    return {
+        "summary": f"{files} in models/{bundle.name}",
+        "model_version": bundle.name,
+        "parity": table(pl.DataFrame(parity)),
+        "bundle": dg.MetadataValue.path(bundle),
+        "manifest": dg.MetadataValue.json(
+            manifest.model_dump(
+                mode="json", include={"feature_names", "window", "horizon", "quantiles", "files"}
+            )
+        ),
+    }

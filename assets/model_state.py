@@ -1,0 +1,23 @@
+"""Where training keeps its work, and which model this home serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assets.state_files import read_json
+
+
+def training_set_folder(home: Path) -> Path:
+    """Return the folder of the newest training set."""
+    return home / "training" / "set"
+
+
+def forecaster_folder(home: Path, training_set_id: str) -> Path:
+    """Return the folder in which the forecaster of one training set is trained: checkpoints, then the result."""
+    return home / "training" / "forecasters" / training_set_id
+
+
+def current_model_version(home: Path) -> str | None:
+    """Return the version that predictions are made with, or None before the first export."""
+    record = read_json(home / "models" / "current")
+    return str(record["version"]) if record and "version" in record else None

@@ -1,0 +1,50 @@
+"""Asset `predictions`: one row a symbol, at the newest closed bar of the model's interval."""
+
+import dagster as dg
+import polars as pl
+
+from assets.failures import explained
+from assets.metadata import column_schema, table, utc
+from assets.platform import Platform
+from serving.cache import open_cache
+from serving.sweep import sweep
+
+
+@dg.asset(
+    deps=["klines", "onnx_model"],
+    group_name="serving",
+    kinds={"python", "onnx"},
+    code_version="1",
+    owners=["team:serving"],
+)
+@explained
+def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    """Direction probabilities and return quantiles of every symbol, from the current model."""
+    with platform.store() as store, open_cache(platform.settings.redis) as cache:
+        report = sweep(
+            store,
+            platform.home,
+            symbols=platform.tracked_symbols(store),
+            now_ms=platform.now_ms(),
+            cache=cache,
+        )
+    for symbol, reason in report.skipped.items():
+        context.log.warning(f"{symbol} not predicted: {reason}")
+    return dg.MaterializeResult(
+        metadata={
+            "summary": f"{report.frame.height} symbols at {utc(report.open_time)} by model {report.model_version}"
+            + (f"; {len(report.skipped)} not predicted" if report.skipped else ""),
+            "dagster/row_count": report.frame.height,
+            "dagster/column_schema": column_schema(report.frame),
+            "open_time": utc(report.open_time),
+            "bars_behind_the_exchange": report.staleness_bars,
+            "new_rows": report.rows_inserted,
+            "cache": report.cache,
+            "model_version": report.model_version,
+            "seconds": table(
+                pl.DataFrame({"stage": list(report.timings), "seconds": list(report.timings.values())})
+            ),
+            "not_predicted": dg.MetadataValue.json(report.skipped),
+            "predictions": table(report.frame),
+        }
+    )

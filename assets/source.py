@@ -1,0 +1,70 @@
+"""One home, one market: bars of two exchanges never meet in a store."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from assets.errors import SourceMismatchError
+from assets.state_files import read_json, write_json
+
+_FILE = "source.json"
+
+
+def claim_source(home: Path, url: str) -> str:
+    """Bind this home to the market behind `url` at its first ingest, and hold it to that.
+
+    Returns
+    -------
+    str
+        What the source of the bars is called.
+
+    Raises
+    ------
+    SourceMismatchError
+        When the home holds bars of another market: BTCUSDT of a simulation and of an exchange must not mix.
+    """
+    source = source_name(url)
+    bound = read_json(home / _FILE)
+    if bound is None:
+        write_json(home / _FILE, {"source": source})
+    elif bound.get("source") != source:
+        raise SourceMismatchError(
+            f"this home holds bars of {bound.get('source')}, and {source} is another market",
+            where=f"KLINECAST_HOME = {home}",
+            remedy="set KLINECAST_HOME to another folder for the other market,"
+            " or set KLINECAST_EXCHANGE_URL (and KLINECAST_BUILTIN_SEED) back",
+        )
+    return source
+
+
+def claimed_source(home: Path) -> str | None:
+    """Return the market whose bars this home holds, or None before the first ingest."""
+    record = read_json(home / _FILE)
+    return str(record["source"]) if record else None
+
+
+def source_name(url: str) -> str:
+    """Name the market behind a URL: its host, or what a built-in exchange says that it serves."""
+    info = builtin_info(url) or {}
+    if info.get("kind") == "replay":
+        return f"a replay of {info.get('folder', 'recorded bars')}"
+    if info.get("kind") == "simulated":
+        return f"the simulated market with seed {info.get('seed')}"
+    return url
+
+
+def builtin_info(url: str) -> dict[str, Any] | None:
+    """Ask a loopback host what it serves; None where it is no built-in exchange or does not answer."""
+    host = urlsplit(url).hostname or ""
+    if host not in ("localhost", "::1") and not host.startswith("127."):
+        return None
+    try:
+        with urllib.request.urlopen(f"{url}/klinecast/v1/info", timeout=5) as answer:  # noqa: S310
+            found = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

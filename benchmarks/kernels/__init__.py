@@ -1,0 +1,1 @@
+"""Speed of the feature kernels beside TA-Lib, pandas and talipp, in one run on one core."""

@@ -1,0 +1,1 @@
+"""The formulas, one module per kind; `catalogue` imports every module of this package."""

@@ -1,0 +1,124 @@
+"""Commands and their arguments; the work is done in the modules that each command imports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="klinecast",
+    help="Batch data and ML platform for crypto klines: ingest, features, forecaster, prediction sweeps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def demo(
+    retrain: Annotated[bool, typer.Option(help="Train again although this home has a model.")] = False,
+) -> None:
+    """Run the whole pipeline once on the built-in exchange, and say what came out."""
+    from orchestration.demo import run_demo
+
+    raise typer.Exit(run_demo(retrain=retrain))
+
+
+@app.command()
+def up() -> None:
+    """Start the Dagster UI, its daemon and the built-in exchange; Ctrl-C stops them."""
+    from orchestration.up import run_up
+
+    raise typer.Exit(run_up())
+
+
+@app.command()
+def run(
+    job: Annotated[str, typer.Argument(help="ingest, make_features, train_and_export or prediction_sweep")],
+    config: Annotated[Path | None, typer.Option(help="Dagster run config, a YAML file.")] = None,
+) -> None:
+    """Run one job here and now; the run is in the UI's list like any other."""
+    from orchestration.cli.run import run_and_report
+
+    raise typer.Exit(run_and_report(job, config))
+
+
+@app.command()
+def status() -> None:
+    """Say what this home holds and whether it is ready to predict."""
+    from orchestration.cli.status import show_status
+
+    raise typer.Exit(show_status())
+
+
+@app.command()
+def predictions(
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """Show the newest predictions."""
+    from orchestration.cli.status import show_predictions
+
+    raise typer.Exit(show_predictions(symbol, limit))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A DuckDB query over klines, predictions, flags, gaps ...")],
+) -> None:
+    """Query the store with DuckDB."""
+    from orchestration.cli.status import show_query
+
+    raise typer.Exit(show_query(query))
+
+
+@app.command()
+def settings() -> None:
+    """Show every setting: its value here, and what it means."""
+    from orchestration.cli.status import show_settings
+
+    raise typer.Exit(show_settings())
+
+
+@app.command()
+def env() -> None:
+    """Print the line that lets dg and dagster use this home: eval "$(klinecast env)"."""
+    from assets.settings import load_settings
+    from orchestration.instance import prepare_instance
+
+    print(f"export DAGSTER_HOME='{prepare_instance(load_settings())}' DAGSTER_DISABLE_TELEMETRY=1")
+
+
+@app.command()
+def service(name: Annotated[str, typer.Argument(help="webserver or daemon")]) -> None:
+    """Become one of Dagster's services for this home; for an init system, see deploy/."""
+    from orchestration.up import become_service
+
+    become_service(name)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def exchange(context: typer.Context) -> None:
+    """Run the built-in exchange alone; see `klinecast exchange --help`."""
+    from assets.exchange_process import run_exchange
+
+    raise typer.Exit(run_exchange(context.args))
+
+
+def main() -> None:
+    """Run the command line; an explained error is told in three lines, without a trace."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was done is kept, run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not all(hasattr(error, name) for name in ("what", "where", "remedy")):
+            raise
+        print(f"klinecast: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,113 @@
+"""`klinecast run JOB`: one job in this process, its progress in the terminal, its record in the UI."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from assets.errors import AssetError, SettingsError
+from assets.settings import load_settings
+
+LOCATIONS = {
+    "ingest": "orchestration.definitions",
+    "make_features": "orchestration.definitions",
+    "prediction_sweep": "orchestration.definitions",
+    "train_and_export": "orchestration.training_definitions",
+}
+
+# Dagster's console log would tell each event in a line of its own; the progress line says what a person needs.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RecordsError(AssetError):
+    """Dagster's own database cannot be used."""
+
+
+def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
+    """Run one job in this process and record it in this home's instance.
+
+    Parameters
+    ----------
+    job
+        Its name; see `LOCATIONS`.
+    config
+        Dagster run config; None for the defaults.
+
+    Returns
+    -------
+    dagster.ExecuteInProcessResult
+    """
+    import importlib
+
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from orchestration.instance import dagster_home, open_instance
+
+    if job not in LOCATIONS:
+        raise SettingsError(
+            f"there is no job {job!r}", where="klinecast run", remedy=f"use one of: {', '.join(LOCATIONS)}"
+        )
+    settings = load_settings()
+    definitions = importlib.import_module(LOCATIONS[job]).defs
+    try:
+        with open_instance(settings) as instance:
+            return definitions.resolve_job_def(job).execute_in_process(
+                instance=instance,
+                run_config={**(config or {}), **_QUIET},
+                raise_on_error=False,
+                tags={"klinecast/started_from": "command line"},
+            )
+    except SQLAlchemyError as error:
+        raise RecordsError(
+            f"Dagster's records cannot be read or written: {str(error).splitlines()[0]}",
+            where=str(settings.database_url or dagster_home(settings)),
+            remedy="free some space, mend the folder's permissions, or see whether the database answers",
+        ) from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(
+            f"the run config cannot be read: {error}", where=str(path), remedy="mend the file"
+        ) from None
+    if not isinstance(found, dict):
+        raise SettingsError(
+            "the run config is no mapping", where=str(path), remedy="write it as Dagster's launchpad shows it"
+        )
+    return found
+
+
+def failures_of(result: Any) -> list[str]:
+    """Say in words why a run failed: the explained message where there is one."""
+    told = []
+    for event in result.get_step_failure_events():
+        data = event.step_failure_data
+        if data.user_failure_data is not None:
+            told.append(str(data.user_failure_data.description))
+        else:
+            told.append(f"{event.step_key} failed by a defect in klinecast:\n{data.error}")
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed and evaluation.blocking:
+            told.append(f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed")
+    return told
+
+
+def run_and_report(job: str, config: Path | None = None) -> int:
+    """Run one job, tell how it went, and return the exit code."""
+    console = Console(stderr=True)
+    started = time.perf_counter()
+    result = run_job(job, _read_config(config) if config else None)
+    seconds = time.perf_counter() - started
+    if result.success:
+        console.print(f"{job} done in {seconds:.1f} s (run {result.run_id[:8]})")
+        return 0
+    for message in failures_of(result):
+        print(f"klinecast: {message}", file=sys.stderr)
+    return 1

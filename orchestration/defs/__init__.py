@@ -1,0 +1,1 @@
+"""Jobs, schedules, sensors, policies and resources: what both code locations are put together from."""

@@ -1,0 +1,34 @@
+"""Jobs: which assets are made together."""
+
+import dagster as dg
+
+# A second run of the same job would only wait for the first one's locks: the tag lets the queue hold it back.
+_ONE_AT_A_TIME = {"dagster/max_runtime": "7200"}
+
+INGEST = dg.define_asset_job(
+    "ingest",
+    selection=dg.AssetSelection.assets("universe", "klines"),
+    description="Choose the symbols and fetch the bars that are missing, then check them.",
+    tags={"dagster/priority": "1"},
+)
+
+MAKE_FEATURES = dg.define_asset_job(
+    "make_features",
+    selection=dg.AssetSelection.assets("features", "anomalies"),
+    description="Compute the features of the stored bars and flag anomalies.",
+)
+
+PREDICTION_SWEEP = dg.define_asset_job(
+    "prediction_sweep",
+    selection=dg.AssetSelection.assets("predictions"),
+    description="Predict every symbol at its newest closed bar, in one process, with onnxruntime alone.",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/priority": "10", "dagster/max_runtime": "300"},
+)
+
+TRAIN_AND_EXPORT = dg.define_asset_job(
+    "train_and_export",
+    selection=dg.AssetSelection.assets("training_set", "forecaster", "onnx_model", "tflite_model"),
+    description="Build the training set, train the forecaster, export it and check the exports.",
+    tags=_ONE_AT_A_TIME,
+)

@@ -1,0 +1,21 @@
+"""Schedules: off until someone switches them on in the UI."""
+
+import dagster as dg
+
+from orchestration.defs.jobs import INGEST, PREDICTION_SWEEP
+
+INGEST_SCHEDULE = dg.ScheduleDefinition(
+    name="ingest_every_minute",
+    job=INGEST,
+    cron_schedule="* * * * *",
+    execution_timezone="UTC",
+    description="Fetch the bars that closed since the last minute.",
+)
+
+SWEEP_SCHEDULE = dg.ScheduleDefinition(
+    name="sweep_every_minute",
+    job=PREDICTION_SWEEP,
+    cron_schedule="* * * * *",
+    execution_timezone="UTC",
+    description="Predict each newly closed bar of the model's interval; a sweep without a new bar changes nothing.",
+)

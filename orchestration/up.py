@@ -1,0 +1,177 @@
+"""`klinecast up`: everything a user needs on one machine, in one terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from assets.errors import AssetError
+from assets.exchange_process import running_builtin, start_builtin
+from assets.settings import Settings, load_settings
+from orchestration.instance import prepare_instance
+
+WORKSPACE = Path(__file__).resolve().parent.parent / "workspace.yaml"
+_START_SECONDS = 120.0
+_STOP_SECONDS = 20.0
+
+
+class PortInUseError(AssetError):
+    """Another program listens where the UI should."""
+
+
+def run_up() -> int:
+    """Start the services, say where to look, and keep them until Ctrl-C; returns the exit code."""
+    console = Console(stderr=True)
+    settings = load_settings()
+    _refuse_busy_port(settings.ui_port)
+    prepare_instance(settings)
+    with ExitStack() as stack:
+        stop = _on_signals(stack)
+        exchange = settings.exchange_url or running_builtin(settings)
+        if exchange is None:
+            exchange = stack.enter_context(start_builtin(settings))
+        dagster = stack.enter_context(_dagster(settings))
+        console.print("starting the Dagster UI and its daemon ...")
+        if not _wait_until_listening(settings.ui_port, dagster, stop):
+            return _ended(dagster, stop, console)
+        _say_where(console, settings, exchange)
+        while dagster.poll() is None and not stop.wait(0.5):
+            pass
+        return _ended(dagster, stop, console)
+
+
+def become_service(name: str) -> None:
+    """Replace this process by one of Dagster's services.
+
+    Raises
+    ------
+    AssetError
+        For a name other than webserver and daemon.
+    """
+    settings = load_settings()
+    commands = {
+        "webserver": ["dagster_webserver", "--host", "127.0.0.1", "--port", str(settings.ui_port)],
+        "daemon": ["dagster._daemon", "run"],
+    }
+    if name not in commands:
+        raise AssetError(
+            f"there is no service {name!r}", where="klinecast service", remedy="use webserver or daemon"
+        )
+    prepare_instance(settings)
+    module, *arguments = commands[name]
+    os.chdir(WORKSPACE.parent)
+    os.execv(  # noqa: S606 - an argument list, no shell
+        sys.executable, [sys.executable, "-m", module, *arguments, "--workspace", str(WORKSPACE)]
+    )
+
+
+def _say_where(console: Console, settings: Settings, exchange: str) -> None:
+    console.print(
+        f"\n  Dagster UI   http://127.0.0.1:{settings.ui_port}\n"
+        f"  exchange     {exchange}{'' if settings.exchange_url else '  (built in)'}\n"
+        f"  state        {settings.home}\n\n"
+        "  In the UI: Jobs > ingest > Launchpad > Launch run; switch schedules on under Automation.\n"
+        "  Ctrl-C stops everything.\n",
+        highlight=False,
+    )
+
+
+def _dagster(settings: Settings) -> _Service:
+    log = settings.home / "dagster" / "services.log"
+    command = [
+        *(sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)),
+        *("--host", "127.0.0.1", "--port", str(settings.ui_port)),
+    ]
+    return _Service(command, log)
+
+
+class _Service:
+    """A child process in a process group of its own, so that Ctrl-C reaches it once, from us."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command, self.log = command, log
+
+    def __enter__(self) -> _Service:
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=WORKSPACE.parent,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if self._process.poll() is not None:
+                break
+            os.killpg(self._process.pid, number)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+        _end_group(self._process.pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code once it has ended."""
+        return self._process.poll()
+
+
+def _end_group(group: int) -> None:
+    """End what a service may have left of its group."""
+    try:
+        os.killpg(group, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+
+
+def _on_signals(stack: ExitStack) -> threading.Event:
+    """Turn Ctrl-C and a polite kill into an event; the former handlers come back with the stack."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former = signal.signal(number, lambda *_: stop.set())
+        stack.callback(signal.signal, number, former)
+    return stop
+
+
+def _wait_until_listening(port: int, service: _Service, stop: threading.Event) -> bool:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and service.poll() is None and not stop.is_set():
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        stop.wait(0.3)
+    return False
+
+
+def _refuse_busy_port(port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise PortInUseError(
+                f"port {port} is in use by another program",
+                where="KLINECAST_UI_PORT",
+                remedy="stop the other program (another `klinecast up`?), or set KLINECAST_UI_PORT",
+            )
+
+
+def _ended(service: _Service, stop: threading.Event, console: Console) -> int:
+    if stop.is_set():
+        console.print("stopping ...")
+        return 0
+    lines = service.log.read_text(errors="replace").splitlines()[-15:]
+    console.print("\n".join(lines), markup=False, highlight=False)
+    console.print(
+        f"klinecast: the Dagster UI did not stay up\n  where: {service.log}\n  do: read the lines above"
+    )
+    return 1
