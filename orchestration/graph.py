@@ -22,7 +22,7 @@ def all_specs() -> list[dg.AssetSpec]:
     for module in (definitions, training_definitions):
         own = module.defs.resolve_asset_graph().materializable_asset_keys
         made += [spec for spec in module.defs.resolve_all_asset_specs() if spec.key in own]
-    return made
+    return sorted(made, key=lambda spec: spec.key.to_user_string())
 
 
 def draw_graph(specs: Iterable[dg.AssetSpec]) -> str:
