@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 STAMP := $(VENV)/.made-from-lock
 
+DATA = $(or $(KLINES_TEST_DATA),../shared/data)
+
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
@@ -50,9 +52,12 @@ format: env  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: env  ## Run the benchmarks, one after the other
-	@for module in $$(ls benchmarks | sed -nE 's/^([a-z_]+)(\.py)?$$/\1/p' | grep -v '^__'); do \
-		echo "== benchmarks.$$module"; $(BIN)/python -m benchmarks.$$module || exit 1; done
+bench: env  ## Run the benchmarks; those on recorded bars need KLINES_TEST_DATA
+	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.inference
+	@test -d "$(DATA)" || { echo "no recorded bars at $(DATA): set KLINES_TEST_DATA for the other benchmarks"; exit 0; }; \
+	$(BIN)/python -m benchmarks.anomalies --data "$(DATA)" && \
+	$(BIN)/python -m benchmarks.real_input --data "$(DATA)/klines/binance_um_recent"
 
 docs: env  ## Write the generated pages: the graph, the settings table, the feature catalogue
 	@$(BIN)/python -m orchestration.written_docs

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     builtin_seed: int = Field(
         default=7, ge=0, description="Seed of the built-in exchange's simulated market."
     )
+    feature_files: str | None = Field(
+        default=None,
+        description="Python files with features of your own, separated by `:`; see docs/own-features.md.",
+    )
     redis_url: SecretStr | None = Field(
         default=None,
         description="Redis or Valkey for the second cache level. Unset: the in-process level alone.",
@@ -108,6 +112,14 @@ class Settings(BaseSettings):
         if len(set(names)) != len(names):
             raise ValueError("each interval once")
         return names
+
+    @field_validator("feature_files")
+    @classmethod
+    def _feature_files(cls, value: str | None) -> str | None:
+        for name in filter(None, (value or "").split(os.pathsep)):
+            if not Path(name).is_file():
+                raise ValueError(f"there is no file {name}")
+        return value or None
 
     @field_validator("redis_url")
     @classmethod

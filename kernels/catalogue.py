@@ -18,7 +18,7 @@ from kernels import formulas
 from kernels.errors import KernelError
 from kernels.generate import trace
 from kernels.layout import reach, warmup
-from kernels.registry import FAMILIES, Family, find_family
+from kernels.registry import FAMILIES, Family, find_family, forget
 from kernels.series import BAR_COLUMNS, Graph
 
 CATALOGUE_VERSION = 1
@@ -138,11 +138,20 @@ def load_features(path: Path) -> tuple[str, ...]:
                 where=str(path),
                 remedy="run the file with Python to see where it fails",
             ) from error
-    added = [family for template, family in FAMILIES.items() if template not in before]
-    names = tuple(family.name(values) for family in added for values in family.instances)
-    for feature_name in names:
-        _CATALOGUE[feature_name] = spec(feature_name)
-    return names
+    added = {template: family for template, family in FAMILIES.items() if template not in before}
+    try:
+        listed = {s.name: s for family in added.values() for s in _listed(family)}
+    except KernelError:
+        forget(added)
+        sys.modules.pop(name, None)
+        raise
+    _CATALOGUE.update(listed)
+    return tuple(listed)
+
+
+def _listed(family: Family) -> list[FeatureSpec]:
+    """Describe the instances of a family that the catalogue lists."""
+    return [spec(family.name(values)) for values in family.instances]
 
 
 _CATALOGUE: dict[str, FeatureSpec] = {}
@@ -150,9 +159,7 @@ CATALOGUE: Mapping[str, FeatureSpec] = MappingProxyType(_CATALOGUE)
 """The listed features by name. Others with other parameters are as good: `spec("rsi_21")`."""
 
 _load_formulas()
-for _family in list(FAMILIES.values()):
-    for _values in _family.instances:
-        _CATALOGUE[_family.name(_values)] = spec(_family.name(_values))
+_CATALOGUE.update({s.name: s for family in FAMILIES.values() for s in _listed(family)})
 
 _MODEL_FEATURES = (
     "log_return_1", "log_return_5", "realised_vol_30", "natr_14", "bollinger_position_20_2", "bollinger_width_20_2",

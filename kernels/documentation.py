@@ -8,15 +8,16 @@ from kernels.catalogue import CATALOGUE, FeatureSpec
 
 _HEAD = """# Features
 
-Written by `python -m kernels docs`; a test holds it against the code. How to add one: [own-features.md](own-features.md).
+Written by `python -m kernels docs`; a test holds it against the code. How to add one:
+[own-features.md](own-features.md).
 
-`X[n]` is the value of X n bars ago; O H L C V are open, high, low, close and volume of the bar. Warm-up is the number of
-bars without a value at the start of a history. A name carries its parameters: `rsi_21` works as well as `rsi_14`, listed
-or not. Scale-free features do not change with the unit of price or volume and are comparable between symbols.
+`X[n]` is the value of X n bars ago; O H L C V are open, high, low, close and volume of the bar. Warm-up is the number
+of bars without a value at the start of a history. A name carries its parameters: `rsi_21` works as well as `rsi_14`,
+listed or not. Scale-free features do not change with the unit of price or volume and are comparable between symbols.
 
 A value at bar t uses closed bars up to t only. Where a bar is missing, every feature is NaN; a feature over a window
-stays NaN while the gap lies in the window; a recursive one holds its state and goes on with the next value that its inputs
-allow. A symbol that starts late warms up when it starts.
+stays NaN while the gap lies in the window; a recursive one holds its state and goes on with the next value that its
+inputs allow. A symbol that starts late warms up when it starts.
 """
 
 

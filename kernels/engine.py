@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from kernels.driver import OK, STAGE_PADDING, Job
 from kernels.generate import Program, build
 from kernels.objects import entry_point
-from kernels.reference import run_reference
-from kernels.registry import FAMILIES
+from kernels.reference import first_bad_row, run_reference
+from kernels.registry import changes
 
 WIDTH = 8
 _DIRECT_TILE = 64
@@ -145,6 +145,9 @@ class Engine:
         out: NDArray[np.floating],
     ) -> int:
         """Do as `run` does without compiled code."""
+        bad = first_bad_row(self.program, columns)
+        if bad is not None:
+            return bad
         rows = to_rows(state, columns[0].shape[1])
         out[...] = run_reference(self.program, columns, clock, rows, consumed)
         state[...] = to_groups(rows, self.width)
@@ -186,7 +189,7 @@ def aligned(shape: tuple[int, ...], dtype: type | np.dtype = np.float64) -> NDAr
 
 def to_rows(state: Float64, symbols: int) -> Float64:
     """(groups, rows, width) to (rows, symbols): the layout that does not depend on the lane width."""
-    groups, rows, width = state.shape
+    _, rows, width = state.shape
     result = np.empty((rows, symbols))
     for group, block in enumerate(state):
         lane = min(group * width, max(symbols - width, 0))
@@ -212,10 +215,10 @@ def pad(values: Float64, width: int) -> Float64:
 
 
 @lru_cache(maxsize=64)
-def _engine(features: tuple[str, ...], width: int, dtype: type, _registered: int) -> Engine:
+def _engine(features: tuple[str, ...], width: int, dtype: type, _changes: int) -> Engine:
     return Engine(features, width, dtype)
 
 
 def engine_for(features: Sequence[str], width: int = WIDTH, dtype: type = np.float32) -> Engine:
     """Engine of a feature set, made once per process."""
-    return _engine(tuple(features), width, dtype, len(FAMILIES))
+    return _engine(tuple(features), width, dtype, changes())

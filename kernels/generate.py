@@ -276,16 +276,11 @@ def _checks(columns: Sequence[str]) -> str:
     ahead = [f"        fetch_ahead(doubles(columns, {i}), at + n * S)" for i in range(len(columns))]
     clean = " & ".join(["bar", *(test for _, test in extras)])
     proper = " & ".join([f"(bar | ({gap}))", *(f"({test} | absent({name}))" for name, test in extras)])
-    ends = ["            return i", "    return n"]
+
+    def search(name: str, body: list[str], test: str) -> list[str]:
+        head = f"def {name}(columns, t, n, S, lane):"
+        return [head, *body, f"        if not every({test}):", "            return i", "    return n"]
+
     return "\n".join(
-        [
-            "def clean_rows(columns, t, n, S, lane):",
-            *loop,
-            *ahead,
-            f"        if not every({clean}):",
-            *ends,
-            "",
-            "",
-        ]
-        + ["def proper_rows(columns, t, n, S, lane):", *loop, f"        if not every({proper}):", *ends]
+        [*search("clean_rows", [*loop, *ahead], clean), "", "", *search("proper_rows", loop, proper)]
     )

@@ -58,6 +58,18 @@ def run_reference(
     return out
 
 
+def first_bad_row(program: Program, columns: Sequence[NDArray[np.float64]]) -> int | None:
+    """Row of the first bar that is neither proper nor missing; None where there is none."""
+    bars, symbols = columns[0].shape
+    names = _vocabulary(symbols)
+    exec(compile(program.source, "<generated step>", "exec"), names)  # noqa: S102 - our own generated text
+    with np.errstate(invalid="ignore"):
+        row = int(
+            names["proper_rows"]([np.ascontiguousarray(c).reshape(-1) for c in columns], 0, bars, symbols, 0)
+        )
+    return None if row == bars else row
+
+
 def _vocabulary(width: int) -> dict[str, Any]:
     """Counterparts of `lanes.lane_vocabulary` on arrays of `width` values."""
 

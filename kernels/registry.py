@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from string import Formatter
 from typing import Any
 
-from kernels.errors import UnknownFeature
+from kernels.errors import KernelError, UnknownFeature
 from kernels.series import Bar, Series
 
 Formula = Callable[..., Series]
@@ -80,8 +80,17 @@ class Family:
                 where="feature list",
                 remedy="correct the name",
             )
+        for parameter, value in values.items():
+            if not 0 < value <= _LONGEST:
+                raise UnknownFeature(
+                    f"{parameter} of {name!r} is not between 1 and {_LONGEST}",
+                    where=self.template,
+                    remedy="choose a shorter window, or compute on bars of a longer interval",
+                )
         return self.formula(bar, **values)
 
+
+_LONGEST = 5_000
 
 FAMILIES: dict[str, Family] = {}
 """All registered families by template."""
@@ -113,13 +122,40 @@ def feature(
 
     def register(formula: Formula) -> Formula:
         heading = group or formula.__module__.rsplit(".", 1)[-1]
+        if template in FAMILIES:
+            raise KernelError(
+                f"there is a feature {template!r} already",
+                where=f"{formula.__module__}.{formula.__qualname__}",
+                remedy="choose another name",
+            )
         FAMILIES[template] = Family(
             template, formula, text, source, heading, value_range, scale_free, tuple(instances)
         )
-        find_family.cache_clear()
+        _changed()
         return formula
 
     return register
+
+
+def forget(templates: Iterable[str]) -> None:
+    """Take families back."""
+    for template in list(templates):
+        FAMILIES.pop(template, None)
+    _changed()
+
+
+_changes = 0
+
+
+def _changed() -> None:
+    global _changes
+    _changes += 1
+    find_family.cache_clear()
+
+
+def changes() -> int:
+    """How often families have been registered or taken back: what was built before may be out of date."""
+    return _changes
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kernels.errors import KernelError
 from kernels.series import Series, absolute, maximum, minimum, previous, shared, where
+
+_LONGEST_WALK = 250
+"""Bars; every one of them is an instruction or three in the step function."""
 
 
 @shared
@@ -187,7 +191,19 @@ def _age_of_extreme(
 
 @shared
 def mean_deviation(x: Series, n: int) -> tuple[Series, Series]:
-    """Mean of the last n values and the mean absolute deviation from it; walks the whole window."""
+    """Mean of the last n values and the mean absolute deviation from it; walks the whole window.
+
+    Raises
+    ------
+    KernelError
+        The window is longer than 250 bars.
+    """
+    if n > _LONGEST_WALK:
+        raise KernelError(
+            f"a mean deviation over {n} bars",
+            where="a feature's name",
+            remedy=f"use at most {_LONGEST_WALK} bars",
+        )
     mean = rolling_mean(x, n)
     return mean, _pairwise([absolute(previous(x, bars) - mean) for bars in range(n)]) * (1.0 / n)
 

@@ -315,6 +315,12 @@ def recursive(
     old = [s if first == 0.0 else seeding.until(1, first, s) for s, first in zip(states, start, strict=True)]
     result = step(seeding, *old)
     updates = tuple(result) if isinstance(result, tuple) else (result,)
+    if any(update.inside - {number} for update in updates):
+        raise KernelError(
+            "a recursion inside the step of another",
+            where=f"recursion {number} of the graph",
+            remedy="carry both states in one recursion",
+        )
     recursion.states = tuple(states)
     recursion.updates = updates
     recursion.validity = merge(*(u.validity for u in updates))

@@ -50,10 +50,11 @@ def complete_windows(values: NDArray[np.float32], window: int) -> NDArray[np.boo
         (T - window + 1, S) bool, in the order of `window_view`.
     """
     _check(values, window)
-    good = np.ones(values.shape[1:], dtype=bool)
+    _, bars, symbols = values.shape
+    good = np.ones((bars, symbols), dtype=bool)
     for plane in values:
         good &= np.isfinite(plane)
-    bad_before = np.zeros((good.shape[0] + 1, good.shape[1]), dtype=np.int64)
+    bad_before = np.zeros((bars + 1, symbols), dtype=np.int64)
     np.cumsum(~good, axis=0, out=bad_before[1:])
     complete: NDArray[np.bool_] = bad_before[window:] == bad_before[:-window]
     return complete

@@ -7,7 +7,7 @@ from html import escape
 
 import dagster as dg
 
-_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 140, 46, 56, 22, 16
+_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE = 140, 46, 56, 22, 16, 14
 _COLOURS = {"ingestion": "#dbeafe", "features": "#dcfce7", "forecaster": "#fef3c7", "serving": "#fce7f3"}
 
 
@@ -34,8 +34,14 @@ def draw_graph(specs: Iterable[dg.AssetSpec]) -> str:
     columns = 1 + max(column for column, _ in places.values())
     rows = 1 + max(row for _, row in places.values())
     width = 2 * _MARGIN + columns * _BOX_WIDTH + (columns - 1) * _GAP_X
-    height = 2 * _MARGIN + rows * _BOX_HEIGHT + (rows - 1) * _GAP_Y
-    edges = [_edge(places[parent], places[name]) for name, found in parents.items() for parent in found]
+    links = [(places[parent], places[name]) for name, found in parents.items() for parent in found]
+    long = sorted(
+        (link for link in links if link[1][0] - link[0][0] > 1), key=lambda link: link[1][0] - link[0][0]
+    )
+    floor = _MARGIN + rows * (_BOX_HEIGHT + _GAP_Y)
+    height = floor + len(long) * _LANE + _MARGIN
+    edges = [_edge(*link) for link in links if link not in long]
+    edges += [_long_edge(*link, floor + lane * _LANE) for lane, link in enumerate(long)]
     boxes = [_box(name, groups[name], places[name]) for name in places]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
@@ -86,6 +92,19 @@ def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
     x1, y1, y2 = x1 + _BOX_WIDTH, y1 + _BOX_HEIGHT // 2, y2 + _BOX_HEIGHT // 2
     middle = (x1 + x2) // 2
     curve = f"M{x1},{y1} C{middle},{y1} {middle},{y2} {x2},{y2}"
+    return f'<path d="{curve}" fill="none" stroke="#9ca3af" stroke-width="1.5"/>'
+
+
+def _long_edge(start: tuple[int, int], end: tuple[int, int], lane: int) -> str:
+    """Lead an edge that passes other columns below all boxes, so that it cannot seem to end at one of them."""
+    x1, y1 = _corner(start)
+    x2, y2 = _corner(end)
+    x1, y1, y2 = x1 + _BOX_WIDTH, y1 + _BOX_HEIGHT // 2 + 8, y2 + _BOX_HEIGHT // 2 + 8
+    bend = _GAP_X // 2
+    curve = (
+        f"M{x1},{y1} C{x1 + bend},{y1} {x1},{lane} {x1 + bend},{lane} L{x2 - bend},{lane}"
+        f" C{x2},{lane} {x2 - bend},{y2} {x2},{y2}"
+    )
     return f'<path d="{curve}" fill="none" stroke="#9ca3af" stroke-width="1.5"/>'
 
 

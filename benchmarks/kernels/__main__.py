@@ -11,8 +11,8 @@ medians over the rounds are given, in wall time.
 - `pandas_ratio`: pandas' time per bar, on few symbols, over ours
 - `ns_per_bar_20`: ours, per bar and symbol, for all 20; `copy_bandwidth_share`: bytes read and written by us, over what
   numpy.copyto moves in the same time
-- `stream_us_500x31`: `Stream.update` with one bar of 500 symbols, 31 features; `stream_talib_ratio`: 500 symbols' TA-Lib
-  stream handles over that; `stream_talipp_ratio`: talipp's 20 indicators, measured on few symbols and scaled to 500
+- `stream_us_500x31`: `Stream.update` with one bar of 500 symbols, 31 features; `stream_talib_ratio`: TA-Lib's stream
+  handles of 500 symbols over that; `stream_talipp_ratio`: talipp's 20 indicators, on few symbols and scaled to 500
 - `default_features`, `default_ns_1`, `default_ns_2`: the whole default set, ns per bar and feature with 1 and 2 threads
 - `scaling_50_to_5000`: ns per bar and feature with 5,000 symbols over that with 50 (at most 1: linear or better)
 - `first_result_s`: a fresh process, imports included, until it has the default features; compile cache warm
@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -74,10 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     small = 20 if options.quick else 1
     os.sched_setaffinity(0, {options.core})
     figures: Figures = {"core": options.core, "rounds": options.rounds, "quick": int(options.quick)}
-    figures |= twenty_indicators(10_000 // small, 100, options.rounds)
-    figures |= streaming(500 // small, options.rounds)
-    figures |= default_set(max(128 // small, 16), 5_000 // small, options.rounds, cores)
-    figures |= first_result()
+    try:
+        figures |= twenty_indicators(10_000 // small, 100, options.rounds)
+        figures |= streaming(500 // small, options.rounds)
+        figures |= default_set(max(128 // small, 16), 5_000 // small, options.rounds, cores)
+        figures |= first_result()
+    finally:
+        os.sched_setaffinity(0, cores)
     figures["load_average"] = os.getloadavg()[0]
     if options.json:
         sys.stdout.write(json.dumps(figures) + "\n")
@@ -160,19 +164,14 @@ def streaming(symbols: int, rounds: int) -> Figures:
         for symbol in apart
     ]
     talipp = [(symbol, talipp_twenty()) for symbol in apart[:few]]
-    for symbol, sets in talipp:
-        for t in range(history):
-            _feed_talipp(symbol, sets, t)
+    for t in range(history):
+        _feed_all_talipp(talipp, t)
     times: dict[str, list[float]] = {"ours": [], "talib": [], "talipp": []}
     for t in range(history, history + steps):
-        times["ours"].append(_timed(lambda t=t: stream.update(int(panel.open_time[t]), bars[t])))
-        if (
-            t % 40 == 0
-        ):  # TA-Lib's handles take each tenth of the machine's caches with them: not before every bar
-            times["talib"].append(_timed(lambda t=t: _feed_handles(peers, t)))
-            times["talipp"].append(
-                _timed(lambda t=t: [_feed_talipp(symbol, sets, t) for symbol, sets in talipp]) / few * symbols
-            )
+        times["ours"].append(_timed(partial(stream.update, int(panel.open_time[t]), bars[t])))
+        if t % 40 == 0:  # the others push us out of the caches: not before every bar
+            times["talib"].append(_timed(partial(_feed_handles, peers, t)))
+            times["talipp"].append(_timed(partial(_feed_all_talipp, talipp, t)) / few * symbols)
     ours, talib, other = (statistics.median(times[name]) for name in ("ours", "talib", "talipp"))
     return {
         "stream_us_500x31": ours * 1e6,
@@ -192,6 +191,11 @@ def _feed_handles(peers: list, t: int) -> None:
         bar = {name: values[t] for name, values in symbol.items()}
         for handle, columns in opened:
             handle.update(*[bar[name] for name in columns])
+
+
+def _feed_all_talipp(peers: list, t: int) -> None:
+    for symbol, sets in peers:
+        _feed_talipp(symbol, sets, t)
 
 
 def _feed_talipp(symbol: dict[str, np.ndarray], sets: tuple[list, list], t: int) -> None:

@@ -8,7 +8,7 @@ from kernels.series import Bar, Series, maximum, minimum, previous, ratio, share
 from kernels.smoothing import ema, true_range, wilder
 
 _ROUNDING = 4e-15
-"""A mean absolute deviation below this share of the mean is what rounding leaves of a flat market."""
+"""Typical prices that differ by less than this share are equal but for rounding: no exchange has so fine a tick."""
 
 
 @shared
@@ -110,7 +110,7 @@ def commodity_channel_index(bar: Bar, n: int) -> Series:
 @shared
 def typical_price(bar: Bar) -> Series:
     """Mean of high, low and close."""
-    return (bar.high + bar.low + bar.close) / 3.0  # as TA-Lib rounds: MFI asks which of two is larger
+    return (bar.high + bar.low + bar.close) * (1.0 / 3.0)
 
 
 @shared
@@ -225,8 +225,8 @@ def ultimate_oscillator(bar: Bar, short: int, medium: int, long: int) -> Series:
 def money_flow_index(bar: Bar, n: int) -> Series:
     """Money flow index."""
     price = typical_price(bar)
-    before = previous(price)
+    change, least = price - previous(price), price * _ROUNDING
     flow = price * bar.volume
-    inflow = rolling_sum(where(price > before, flow, 0.0), n)
-    outflow = rolling_sum(where(price < before, flow, 0.0), n)
+    inflow = rolling_sum(where(change > least, flow, 0.0), n)
+    outflow = rolling_sum(where(-change > least, flow, 0.0), n)
     return ratio(inflow, inflow + outflow) * 100.0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kernels.catalogue import default_features
 from kernels.compute import compute
 from kernels.engine import Engine
+from kernels.errors import BadPanel
 from kernels.panel import clock_values
 from kernels.parity import bar_by_bar, check_features, in_chunks, oracle
 from kernels.sample import SamplePanel, sample_panel
@@ -118,5 +119,9 @@ def test_without_a_compiler_the_oracle_steps_in(monkeypatch):
     from kernels.compute import run_batch
 
     run_batch(engine, panel, interpreted)
+    panel.columns["high"][70, 2] = 1e-12
+    with pytest.raises(BadPanel, match="row 70"):
+        run_batch(engine, panel, interpreted.copy())
+    panel = sample_panel(120, 5, seed=8, gaps=True)
     monkeypatch.delenv("NUMBA_DISABLE_JIT")
     assert same_bits(np.ascontiguousarray(interpreted[:, :, :5]), compute(panel, FEW).values)

@@ -24,14 +24,14 @@ TALIB = {
     "sar_0.02_0.2": "SAR",
 }  # fmt: skip
 SKENDER = {
-    "sma_20": ("sma", "sma"), "ema_20": ("ema", "ema"), "wma_20": ("wma", "wma"), "rsi_14": ("rsi", "rsi"),
-    "dema_20": ("dema", "dema"), "kama_10": ("kama", "kama"), "atr_14": ("atr", "atr"), "natr_14": ("atr", "atrp"),
+    "sma_20": ("sma", "sma"), "ema_20": ("ema", "ema"), "wma_14": ("wma", "wma"), "rsi_14": ("rsi", "rsi"),
+    "dema_14": ("dema", "dema"), "kama_10": ("kama", "kama"), "atr_14": ("atr", "atr"), "natr_14": ("atr", "atrp"),
     "cci_20": ("cci", "cci"), "williams_r_14": ("willr", "williamsR"), "mfi_14": ("mfi", "mfi"),
     "ultosc_7_14_28": ("uo", "ultimate"), "cmf_20": ("cmf", "cmf"), "bollinger_upper_20_2": ("bb", "upperBand"),
     "bollinger_lower_20_2": ("bb", "lowerBand"), "aroon_up_25": ("aroon", "aroonUp"), "ad": ("adl", "adl"),
     "macd_12_26": ("macd", "macd"), "macd_signal_12_26_9": ("macd", "signal"), "adx_14": ("adx", "adx"),
     "plus_di_14": ("adx", "pdi"), "stoch_k_14_3": ("stoch", "oscillator"), "stoch_d_14_3_3": ("stoch", "signal"),
-    "roc_20": ("roc", "roc"), "supertrend_10_3": ("supertrend", "superTrend"), "tema_20": ("tema", "tema"),
+    "roc_14": ("roc", "roc"), "supertrend_10_3": ("supertrend", "superTrend"), "tema_20": ("tema", "tema"),
     "stoch_rsi_14_14": ("stoch-rsi", "stochRsi"), "keltner_upper_20_10_2": ("keltner", "upperBand"),
 }  # fmt: skip
 DIFFERENT = {"keltner_upper_20_10_2"}  # Skender averages the close, TA-Lib and we the typical price

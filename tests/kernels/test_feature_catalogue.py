@@ -1,0 +1,170 @@
+"""The catalogue, its page, and features of one's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.__main__ import main
+from kernels.catalogue import CATALOGUE, available, default_features, load_features, model_features, spec
+from kernels.compute import compute
+from kernels.documentation import features_page
+from kernels.errors import KernelError, UnknownFeature
+from kernels.registry import FAMILIES, forget
+from kernels.sample import sample_panel
+from kernels.series import BAR_COLUMNS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def own_families():
+    """Let a test register families, and forget them afterwards."""
+    import kernels.catalogue as catalogue
+
+    families, listed = set(FAMILIES), dict(catalogue._CATALOGUE)
+    yield
+    forget(set(FAMILIES) - families)
+    catalogue._CATALOGUE.clear()
+    catalogue._CATALOGUE.update(listed)
+
+
+def test_the_features_page_is_written_from_the_catalogue():
+    page = (REPOSITORY / "docs" / "features.md").read_text()
+    assert page == features_page(), "run: python -m kernels docs > docs/features.md"
+    for name in default_features():
+        assert f"| `{name}` |" in page
+
+
+def test_what_the_issue_asks_for_is_there():
+    stems = {re.sub(r"(_[\d.]+)+$", "", name) for name in CATALOGUE}
+    wanted = """price_change volume_change log_return sma ema wma dema tema kama rsi stoch_rsi stoch_k stoch_d
+        williams_r cci macd macd_signal macd_hist adx plus_di minus_di aroon_up aroon_down atr natr bollinger_position
+        bollinger_width keltner_position donchian_position supertrend sar roc momentum trix ppo ultosc obv ad adosc cmf
+        mfi vwap vwap_distance ma_ratio realised_vol parkinson_vol garman_klass_vol skew kurtosis variance_ratio
+        taker_imbalance average_trade_size hour_sin hour_cos day_sin day_cos"""
+    assert set(wanted.split()) <= stems
+
+
+def test_specs():
+    rsi = spec("rsi_21")
+    assert rsi.parameters == {"n": 21}
+    assert (rsi.inputs, rsi.warmup, rsi.value_range) == (("close",), 21, (0.0, 100.0))
+    assert spec("hour_sin").inputs == ("open_time",)
+    assert spec("bollinger_width_20_2.5").parameters == {"n": 20, "k": 2.5}
+    assert all(described.name == name for name, described in CATALOGUE.items())
+    for described in CATALOGUE.values():
+        assert described.formula and described.source and described.summary
+
+
+def test_model_features_are_free_of_scale():
+    names = model_features()
+    assert 20 <= len(names) <= 30
+    assert all(CATALOGUE[name].scale_free for name in names)
+    assert {"taker_imbalance", "realised_vol_30"} <= set(names)
+
+
+def test_features_fall_away_with_their_columns(monkeypatch):
+    kept = available(model_features(), BAR_COLUMNS)
+    assert set(model_features()) - set(kept) == {"taker_imbalance", "trade_size_ratio_20"}
+    panel = sample_panel(80, 3)
+    del panel.columns["trades"], panel.columns["taker_buy_base"]
+    monkeypatch.setattr(
+        "kernels.compute.default_features", lambda: ("ema_9", "taker_imbalance", "average_trade_size")
+    )
+    assert compute(panel).names == ("ema_9",)
+
+
+OWN = '''
+from kernels.registry import feature
+from kernels.rolling import rolling_mean
+from kernels.series import Bar, Series, ratio
+from kernels.smoothing import ema
+
+
+@feature(
+    "body_share_{n}",
+    text="EMA(C - O, n) over the mean range of n bars",
+    source="own",
+    scale_free=True,
+    instances=((10,),),
+)
+def body_share(bar: Bar, n: int) -> Series:
+    """Net body of recent bars as a share of their range."""
+    return ratio(ema(bar.close - bar.open, n), rolling_mean(bar.high - bar.low, n))
+'''
+
+
+def test_a_feature_of_ones_own(own_families, tmp_path, capsys):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out == "1 features, 9 checks: all equal\n"
+    assert spec("body_share_10").warmup == 9
+    assert "| `body_share_10` | Net body of recent bars" in features_page()
+    panel = sample_panel(60, 4)
+    c = panel.columns
+    values = compute(panel, ("body_share_5",)).values[0]
+    body, span = c["close"] - c["open"], c["high"] - c["low"]
+    level = body[:5].mean(axis=0)
+    for t in range(5, 60):
+        level = level + (body[t] - level) * 2 / 6
+        assert np.allclose(values[t], level / span[t - 4 : t + 1].mean(axis=0), rtol=1e-5)
+
+
+def test_the_documented_feature_works(own_families, tmp_path):
+    page = (REPOSITORY / "docs" / "own-features.md").read_text()
+    source = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert source
+    file = tmp_path / "documented.py"
+    file.write_text(source.group(1))
+    assert main(["check", str(file)]) == 0
+
+
+def test_a_name_is_given_once(own_families, tmp_path):
+    file = tmp_path / "second_rsi.py"
+    file.write_text(OWN.replace("body_share_{n}", "rsi_{n}"))
+    with pytest.raises(KernelError, match="already"):
+        load_features(file)
+    assert spec("rsi_14").inputs == ("close",)
+
+
+def test_a_wrong_claim_is_found(own_families, tmp_path, capsys):
+    file = tmp_path / "wrong.py"
+    claim = OWN.replace("scale_free=True,", "scale_free=True,\n    value_range=(0.0, 0.1),").replace(
+        "body_share", "claim"
+    )
+    file.write_text(claim.replace("ratio(ema", "bar.close * ratio(ema"))
+    assert main(["check", str(file)]) == 1
+    told = capsys.readouterr().out
+    assert "FAILED range: claim_10" in told
+    assert "FAILED scale: claim_10" in told
+
+
+def test_files_that_do_not_load(own_families, tmp_path):
+    with pytest.raises(KernelError, match="no such file"):
+        load_features(tmp_path / "nothing.py")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_this_name")
+    with pytest.raises(KernelError, match="ModuleNotFoundError"):
+        load_features(broken)
+
+
+@pytest.mark.parametrize(
+    ("formula", "told"),
+    [("bar.close if bar.close > bar.open else bar.open", "no single truth value"), ("bar.nothing", "no column"),
+     ("recursive(lambda _s, old: previous(old) + bar.close)[0]", "second state")],
+)  # fmt: skip
+def test_formulas_that_cannot_be_traced(own_families, tmp_path, formula, told):
+    file = tmp_path / f"bad_{abs(hash(formula))}.py"
+    file.write_text(
+        "from kernels.registry import feature\nfrom kernels.series import previous, recursive\n"
+        f"@feature('bad_one', text='', source='')\ndef bad_one(bar):\n    return {formula}\n"
+    )
+    with pytest.raises(KernelError, match=told):
+        load_features(file)
+    with pytest.raises(UnknownFeature):
+        spec("bad_one")
