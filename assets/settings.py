@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
     feature_files: str | None = Field(
         default=None,
-        description="Python files with features of your own, separated by `:`; see docs/own-features.md.",
+        description="Python files with features of your own, separated by `:` (environment only); see own-features.md.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
