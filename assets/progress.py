@@ -58,7 +58,7 @@ class StepProgress:
         now = time.monotonic()
         if self._console is not None and self._bar is None and now - self._last_plain >= _PLAIN_SECONDS:
             self._last_plain = now
-            self._console.print(self._line(done, total, detail), highlight=False)
+            self._console.print(self._line(done, total, detail), highlight=False, soft_wrap=True)
         if now - self._last_log >= _LOG_SECONDS:
             self._last_log = now
             self._log.info(self._line(done, total, detail))
@@ -67,7 +67,8 @@ class StepProgress:
         rate = done / max(time.monotonic() - self._started, 1e-9)
         of = f"{done:,.0f} of {total:,.0f} {self._unit}" if total else f"{done:,.0f} {self._unit}"
         left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
-        return f"{self._label}: {of}, {rate:,.0f}/s{left}{', ' + detail if detail else ''}"
+        speed = f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each" if rate > 0 else "not yet"
+        return f"{self._label}: {of}, {speed}{left}{', ' + detail if detail else ''}"
 
     def _start_bar(self) -> Progress | None:
         if self._console is None or not self._console.is_terminal:
