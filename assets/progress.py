@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
+from typing import TextIO
 
 import dagster as dg
 from rich.console import Console
@@ -16,9 +18,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-COMMAND_LINE_TAG = "klinecast/started_from"
 _PLAIN_SECONDS = 5.0
 _LOG_SECONDS = 15.0
+
+
+_terminal: TextIO | None = None
+
+
+def watch_progress() -> None:
+    """Show progress on this process's standard error from now on.
+
+    A copy of it is kept, because Dagster puts a pipe in its place while a step runs: behind a pipe nobody could tell
+    whether a person sits there.
+    """
+    global _terminal
+    if _terminal is None:
+        _terminal = os.fdopen(os.dup(2), "w")
 
 
 class StepProgress:
@@ -39,7 +54,7 @@ class StepProgress:
         self._label, self._unit = label, unit
         self._started = time.monotonic()
         self._last_log = self._last_plain = self._started
-        self._console = Console(stderr=True) if _watched(context) else None
+        self._console = Console(file=_terminal) if _terminal is not None else None
         self._bar = self._start_bar()
 
     def __enter__(self) -> StepProgress:
@@ -87,12 +102,3 @@ class StepProgress:
         bar.add_task(self._label, total=None, detail="")
         bar.start()
         return bar
-
-
-def _watched(context: dg.AssetExecutionContext) -> bool:
-    """Tell whether a person started this run from a terminal, and so looks at its output."""
-    return (
-        bool(context.has_tag(COMMAND_LINE_TAG))
-        if hasattr(context, "has_tag")
-        else COMMAND_LINE_TAG in context.run_tags
-    )

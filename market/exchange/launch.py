@@ -156,7 +156,13 @@ def start_exchange(
     variables = {**os.environ, **(environment or {})}
     log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process does
     process = subprocess.Popen(
-        command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0
+        command,
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        bufsize=0,
+        start_new_session=True,  # Ctrl-C is for its launcher, who stops it when what it serves has ended
     )
     token = variables.get(_TOKEN_VARIABLE) or None
     running = RunningExchange(process, "", log, token)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,8 @@ def demo(
     """Run the whole pipeline once on the built-in exchange, and say what came out."""
     from orchestration.demo import run_demo
 
-    raise typer.Exit(run_demo(retrain=retrain))
+    with _interruptible():
+        raise typer.Exit(run_demo(retrain=retrain))
 
 
 @app.command()
@@ -45,7 +48,8 @@ def run(
     """Run one job here and now; the run is in the UI's list like any other."""
     from orchestration.cli.run import run_and_report
 
-    raise typer.Exit(run_and_report(job, config))
+    with _interruptible():
+        raise typer.Exit(run_and_report(job, config))
 
 
 @app.command()
@@ -110,13 +114,20 @@ def exchange(context: typer.Context) -> None:
     raise typer.Exit(run_exchange(context.args))
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End on Ctrl-C with a line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was done is kept, run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 def main() -> None:
     """Run the command line; an explained error is told in three lines, without a trace."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was done is kept, run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         if not all(hasattr(error, name) for name in ("what", "where", "remedy")):
             raise

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from assets.errors import AssetError, SettingsError
+from assets.progress import watch_progress
 from assets.settings import load_settings
 
 LOCATIONS = {
@@ -54,9 +55,10 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
         )
     settings = load_settings()
     definitions = importlib.import_module(LOCATIONS[job]).defs
+    watch_progress()
     try:
         with open_instance(settings) as instance:
-            return definitions.resolve_job_def(job).execute_in_process(
+            result = definitions.resolve_job_def(job).execute_in_process(
                 instance=instance,
                 run_config={**(config or {}), **_QUIET},
                 raise_on_error=False,
@@ -68,6 +70,18 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
             where=str(settings.database_url or dagster_home(settings)),
             remedy="free some space, mend the folder's permissions, or see whether the database answers",
         ) from None
+    if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
+        raise KeyboardInterrupt
+    return result
+
+
+def _interrupted(error: Any) -> bool:
+    """Tell whether Ctrl-C is at the root of a step's failure."""
+    while error is not None:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause or error.context
+    return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:
