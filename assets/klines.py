@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from market.ingest import IngestReport
 
 
+HOT_MS = 3 * interval_ms("1d")
+"""Bars older than this are rolled into immutable Parquet files, one a day and interval."""
+
+
 class KlinesConfig(dg.Config):
     """What to fetch; by default all that the settings name."""
 
@@ -55,8 +59,8 @@ def klines(
         platform.store() as store,
         StepProgress(context, "klines", "bars") as progress,
     ):
-        claim_source(platform.home, url)
         now = exchange_time(url)
+        claim_source(platform.home, url)  # a host that has answered; a mistyped URL claims nothing
         report = ingest_sync(
             url,
             store,
@@ -66,11 +70,12 @@ def klines(
             end=config.end_time,
             progress=lambda p: progress.update(p.done, p.expected, p.detail),
         )
+        rolled = store.roll(floor_time(now - HOT_MS, "1d"))
         record_clock(platform.home, report.now, (builtin_info(url) or {}).get("speed", 1.0))
         spans = store.spans()
     for failure in report.failures:
         context.log.warning(f"{failure.symbol} {failure.interval}: {failure.error}")
-    context.log.info(str(report))
+    context.log.info(f"{report}; {rolled}")
     return dg.MaterializeResult(metadata=_metadata(report, spans))
 
 

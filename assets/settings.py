@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -29,7 +30,9 @@ class Settings(BaseSettings):
     folder. A value that cannot be used is refused when the settings are loaded.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
+    )
 
     home: Path = Field(
         default=Path("~/.klinecast"),
@@ -92,6 +95,8 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError("allowed: an http:// or https:// base URL such as http://127.0.0.1:8790")
+        if "@" in parts.netloc:
+            raise ValueError("it must hold no user name and no password: market data needs none")
         return value.rstrip("/")
 
     @field_validator("symbols")
@@ -198,13 +203,15 @@ _OTHER_NAMES = {"EXCHANGE_TOKEN"}
 
 def _refuse_unknown_names() -> None:
     known = {name.upper() for name in Settings.model_fields} | _OTHER_NAMES
-    for variable in os.environ:
+    for variable in (*os.environ, *dotenv_values(".env")):
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {PREFIX}{near[0]}?" if near else "see the table in docs/settings.md"
             raise SettingsError(
-                f"{variable} is no setting of klinecast", where="the environment", remedy=f"unset it; {hint}"
+                f"{variable} is no setting of klinecast",
+                where="the environment or .env",
+                remedy=f"unset it; {hint}",
             )
 
 
@@ -216,7 +223,7 @@ def _explained(error: ValidationError) -> SettingsError:
         return SettingsError(
             message, where="the settings", remedy="change one of the two; see docs/settings.md"
         )
-    secret = field in ("redis_url", "database_url")
+    secret = field in ("redis_url", "database_url") or "@" in str(first["input"])
     given = "(not shown, it may hold a secret)" if secret else repr(first["input"])
     return SettingsError(
         f"{PREFIX}{field.upper()} cannot be used: {message}",

@@ -24,8 +24,8 @@ def universe(platform: Platform) -> dg.MaterializeResult:
     )  # a sweep talks to no exchange, and should not load its client
 
     with platform.exchange() as url, platform.store() as store:
-        source = claim_source(platform.home, url)
         frame = chosen_symbols(url, platform.settings.symbols)
+        source = claim_source(platform.home, url)  # a host that has answered; a mistyped URL claims nothing
         store.write_universe(frame)
     volumes = dict(zip(frame["symbol"], frame["quote_volume_24h"], strict=True))
     return dg.MaterializeResult(

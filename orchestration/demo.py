@@ -90,8 +90,8 @@ def _told(
             print(f"klinecast: {message}", file=sys.stderr)
         raise StageFailedError(job)
     made = _summaries(settings, assets)
-    for name, summary in made.items():
-        console.print(f"  {name:<13} {summary}", highlight=False, markup=False, soft_wrap=True)
+    for name, summary in made.items() if run is _in_process else ():
+        console.print(f"  {name:<13} {summary}", highlight=False, markup=False)
     yield Stage(job, "; ".join(made.values()), seconds)
 
 

@@ -11,7 +11,14 @@ import yaml
 
 from assets.settings import Settings
 from assets.state_files import require_home
+from orchestration.defs.jobs import ONE_AT_A_TIME_TAG
 
+_RUN_LIMITS = {
+    "max_concurrent_runs": 2,
+    "tag_concurrency_limits": [
+        {"key": ONE_AT_A_TIME_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+    ],
+}
 _DATABASE_VARIABLE = "KLINECAST_DATABASE_URL"
 
 
@@ -55,7 +62,12 @@ def _instance_config(settings: Settings) -> dict[str, Any]:
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         "freshness": {"enabled": True},
-        "concurrency": {"runs": {"max_concurrent_runs": 2}, "pools": {"default_limit": 1}},
+        "concurrency": {"runs": _RUN_LIMITS, "pools": {"default_limit": 1}},
+        # What a step has to say goes through its log; a captured stderr would hide the terminal from it.
+        "compute_logs": {
+            "module": "dagster._core.storage.noop_compute_log_manager",
+            "class": "NoOpComputeLogManager",
+        },
         "run_monitoring": {"enabled": True, "max_runtime_seconds": 7200},
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
         "retention": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +22,7 @@ from assets.settings import Settings, load_settings
 from orchestration.instance import prepare_instance
 
 WORKSPACE = Path(__file__).resolve().parent.parent / "workspace.yaml"
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _STOP_SECONDS = 20.0
 
 
@@ -33,14 +35,15 @@ def run_up() -> int:
     console = Console(stderr=True)
     settings = load_settings()
     _refuse_busy_port(settings.ui_port)
-    prepare_instance(settings)
+    folder = prepare_instance(settings)
     with ExitStack() as stack:
+        stack.enter_context(_only_one(folder / "up.lock"))
         stop = _on_signals(stack)
         exchange = settings.exchange_url or running_builtin(settings)
         if exchange is None:
             exchange = stack.enter_context(start_builtin(settings))
         dagster = stack.enter_context(_dagster(settings))
-        console.print("starting the Dagster UI and its daemon ...")
+        console.print("starting the Dagster UI and its daemon; that takes up to a minute or two ...")
         if not _wait_until_listening(settings.ui_port, dagster, stop):
             return _ended(dagster, stop, console)
         _say_where(console, settings, exchange)
@@ -72,6 +75,25 @@ def become_service(name: str) -> None:
     os.execv(  # noqa: S606 - an argument list, no shell
         sys.executable, [sys.executable, "-m", module, *arguments, "--workspace", str(WORKSPACE)]
     )
+
+
+class AlreadyUpError(AssetError):
+    """Another `klinecast up` keeps this home."""
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold this home's lock: two daemons on the same records would fire every schedule twice."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyUpError(
+                "another `klinecast up` runs for this home",
+                where=f"KLINECAST_HOME = {path.parent.parent}",
+                remedy="use that one, or stop it first",
+            ) from None
+        yield
 
 
 def _say_where(console: Console, settings: Settings, exchange: str) -> None:

@@ -65,16 +65,20 @@ def assess(
     """
     fatal: list[str] = []
     lesser: list[str] = []
-    for interval in intervals:
-        fresh, reasons = _freshness(store, interval, symbols, now_ms)
-        lesser += reasons
-        if not fresh:
-            fatal.append(f"none of the {len(symbols)} symbols has fresh {interval} bars")
+    bundle: Bundle | None = None
     try:
         bundle = load_bundle(home)
     except BundleError as error:
         fatal.append(f"no sound model: {error.what} ({error.where})")
-    else:
+    for interval in intervals:
+        fresh, reasons = _freshness(store, interval, symbols, now_ms)
+        lesser += reasons
+        if not fresh:
+            none_fresh = (
+                f"none of the {len(symbols)} symbols has fresh {interval} bars; do: klinecast run ingest"
+            )
+            (fatal if bundle is None or interval in bundle.intervals else lesser).append(none_fresh)
+    if bundle is not None:
         for interval in bundle.intervals:
             blind, reasons = _gaps(store, bundle, interval, symbols, now_ms)
             lesser += reasons

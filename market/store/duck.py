@@ -27,10 +27,24 @@ def connect(
         connection.execute(f"CREATE VIEW klines AS {_klines_query(snapshots, files)}").fetchall()
         for name, frame in frames.items():
             connection.register(name, frame.to_arrow())
+        _shut(connection, [str(files.locate(file)) for snapshot in snapshots for file in snapshot.files])
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _shut(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Keep queries away from every file but those of the views: COPY and ATTACH could overwrite the store."""
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    for setting in (
+        f"allowed_paths = [{quoted}]",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
 
 
 def _hot(snapshots: Sequence[Snapshot]) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,9 @@ def env() -> None:
     from assets.settings import load_settings
     from orchestration.instance import prepare_instance
 
-    print(f"export DAGSTER_HOME='{prepare_instance(load_settings())}' DAGSTER_DISABLE_TELEMETRY=1")
+    print(
+        f"export DAGSTER_HOME={shlex.quote(str(prepare_instance(load_settings())))} DAGSTER_DISABLE_TELEMETRY=1"
+    )
 
 
 @app.command()

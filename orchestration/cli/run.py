@@ -45,6 +45,8 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     """
     import importlib
 
+    from dagster import DagsterInvalidConfigError
+    from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.exc import SQLAlchemyError
 
     from orchestration.instance import dagster_home, open_instance
@@ -64,10 +66,16 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
                 raise_on_error=False,
                 tags={"klinecast/started_from": "command line"},
             )
-    except SQLAlchemyError as error:
+    except DagsterInvalidConfigError as error:
+        raise SettingsError(
+            f"the run config does not fit the job: {error.errors[0].message}",
+            where=f"the run config of {job}",
+            remedy="mend it; the job's launchpad in the UI shows what it takes",
+        ) from None
+    except (SQLAlchemyError, DagsterPostgresException) as error:
         raise RecordsError(
             f"Dagster's records cannot be read or written: {str(error).splitlines()[0]}",
-            where=str(settings.database_url or dagster_home(settings)),
+            where="KLINECAST_DATABASE_URL" if settings.database else str(dagster_home(settings)),
             remedy="free some space, mend the folder's permissions, or see whether the database answers",
         ) from None
     if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
@@ -119,6 +127,11 @@ def run_and_report(job: str, config: Path | None = None) -> int:
     started = time.perf_counter()
     result = run_job(job, _read_config(config) if config else None)
     seconds = time.perf_counter() - started
+    for event in result.get_asset_materialization_events():
+        summary = event.materialization.metadata.get("summary")
+        if summary is not None:
+            name = event.materialization.asset_key.to_user_string()
+            console.print(f"  {name:<13} {summary.value}", highlight=False, markup=False)
     if result.success:
         console.print(f"{job} done in {seconds:.1f} s (run {result.run_id[:8]})")
         return 0

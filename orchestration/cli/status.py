@@ -55,7 +55,10 @@ def show_predictions(symbol: str | None, limit: int) -> int:
         newest = store.predictions(symbols=None if symbol is None else [symbol])
     newest = newest.sort("open_time", "symbol", descending=[True, False]).head(limit)
     if newest.is_empty():
-        print("no predictions yet: klinecast run prediction_sweep makes them")
+        whose = f" of {symbol}" if symbol else ""
+        print(
+            f"no predictions{whose} yet: klinecast run prediction_sweep makes those of the followed symbols"
+        )
         return 0
     shown = Table("symbol", "bar opened (UTC)", "p_down", "p_flat", "p_up", "q10", "q50", "q90", box=None)
     for row in newest.iter_rows(named=True):
@@ -79,11 +82,8 @@ def show_query(query: str) -> int:
     platform = Platform()
     with platform.store() as store, store.connect_duckdb() as connection:
         try:
-            answer = connection.sql(query)
-            if answer is None:
-                print("done; the query has no answer to show")
-            else:
-                answer.show(max_rows=200)
+            for statement in _only_questions(connection, query):
+                connection.sql(statement).show(max_rows=200)
         except duckdb.Error as error:
             raise QueryError(
                 str(error).strip(),
@@ -91,6 +91,19 @@ def show_query(query: str) -> int:
                 remedy="mend it; the tables are klines, predictions, flags, gaps, quarantine and universe",
             ) from None
     return 0
+
+
+def _only_questions(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
+    """Split a query into its statements, and refuse what is no question to the store."""
+    statements = connection.extract_statements(query)
+    asking = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if not statements or any(statement.type not in asking for statement in statements):
+        raise QueryError(
+            "this is no question: the store is read here, never written",
+            where="the query",
+            remedy="ask with SELECT; the tables are klines, predictions, flags, gaps, quarantine and universe",
+        )
+    return [statement.query for statement in statements]
 
 
 def show_settings() -> int:

@@ -2,8 +2,10 @@
 
 import dagster as dg
 
-# A second run of the same job would only wait for the first one's locks: the tag lets the queue hold it back.
-_ONE_AT_A_TIME = {"dagster/max_runtime": "7200"}
+ONE_AT_A_TIME_TAG = "klinecast/one_at_a_time"
+
+# The queue runs one of these at a time (orchestration/instance.py): a second training would only halve the first one.
+_ONE_AT_A_TIME = {ONE_AT_A_TIME_TAG: "train_and_export", "dagster/max_runtime": "7200"}
 
 INGEST = dg.define_asset_job(
     "ingest",

@@ -109,7 +109,7 @@ def test_a_sweep_loads_only_what_it_needs(made: Home) -> None:
 
 def test_dagster_and_dg_materialise_klines_on_the_same_records(made: Home) -> None:
     told = made.klinecast("env").stdout
-    folder = told.split("DAGSTER_HOME='")[1].split("'")[0]
+    folder = told.split("DAGSTER_HOME=")[1].split(" ")[0]
     scripts = Path(sys.executable).parent
     for command in (
         [str(scripts / "dg"), "launch", "--assets", "klines"],

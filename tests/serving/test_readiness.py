@@ -92,5 +92,5 @@ def test_an_interval_without_bars_is_told(store, home, make_bundle, symbols, las
     make_bundle()
     sweep(store, home, symbols=symbols, now_ms=last + STEP)
     readiness = look(store, home, symbols, last + STEP, ("5m", "1m"))
-    assert readiness.verdict == "not_ready"
+    assert readiness.verdict == "degraded"
     assert "1m" in readiness.reasons[0]

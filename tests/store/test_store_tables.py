@@ -138,3 +138,20 @@ def test_duckdb_on_an_empty_store(home: Path) -> None:
     with KlineStore.open(home) as store, store.connect_duckdb() as connection:
         for view in ("klines", "predictions", "flags", "gaps", "quarantine", "universe"):
             assert connection.execute(f"SELECT * FROM {view}").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO '{home}/klines.sqlite3'",
+        "COPY (SELECT 1) TO '{home}/new.parquet'",
+        "SELECT * FROM read_text('{home}/klines.sqlite3')",
+        "ATTACH '{home}/other.duckdb'",
+        "SET enable_external_access = true",
+    ],
+)
+def test_a_query_reaches_no_file_but_those_of_the_views(store: KlineStore, home: Path, query: str) -> None:
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    with store.connect_duckdb() as connection, pytest.raises(duckdb.Error):
+        connection.execute(query.format(home=home))
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
