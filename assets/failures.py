@@ -12,10 +12,6 @@ import dagster as dg
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Worth another try by Dagster's retry policy. A host that refuses the connection is not: whoever waits in front of
-# a terminal should be told at once, and a schedule comes back within the minute.
-_PASSING = ("RetriesExhaustedError",)
-
 
 def is_explained(error: BaseException) -> bool:
     """Tell whether an error says what is wrong, where, and what to do."""
@@ -27,6 +23,9 @@ def explained(body: Callable[P, R]) -> Callable[P, R]:
 
     A stack of framework frames above "no space left in KLINECAST_HOME" helps nobody, so none is recorded for
     such an error. Any other exception is a defect and keeps its trace.
+
+    Assets have no retry policy of Dagster's: the exchange client retries what is worth it, a schedule comes back within
+    the minute, and Dagster would take Ctrl-C for one more reason to try again.
     """
 
     @functools.wraps(body)
@@ -45,8 +44,7 @@ def explained(body: Callable[P, R]) -> Callable[P, R]:
 
 def _failure(error: Exception) -> dg.Failure:
     facts = {name: str(getattr(error, name)) for name in ("what", "where", "remedy")}
-    passing = any(cls.__name__ in _PASSING for cls in type(error).__mro__)
-    return dg.Failure(description=str(error), metadata=facts, allow_retries=passing)
+    return dg.Failure(description=str(error), metadata=facts, allow_retries=False)
 
 
 def _record_traces(wanted: bool) -> None:

@@ -42,7 +42,6 @@ class KlinesConfig(dg.Config):
     code_version="1",
     pool="exchange_api",
     owners=["team:market-data"],
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
 )
 @explained
 def klines(

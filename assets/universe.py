@@ -14,7 +14,6 @@ from assets.source import claim_source
     code_version="1",
     pool="exchange_api",
     owners=["team:market-data"],
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
 )
 @explained
 def universe(platform: Platform) -> dg.MaterializeResult:

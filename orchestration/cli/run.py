@@ -45,7 +45,7 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     """
     import importlib
 
-    from dagster import DagsterInvalidConfigError
+    from dagster import DagsterExecutionInterruptedError, DagsterInvalidConfigError
     from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,6 +66,8 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
                 raise_on_error=False,
                 tags={"klinecast/started_from": "command line"},
             )
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
     except DagsterInvalidConfigError as error:
         raise SettingsError(
             f"the run config does not fit the job: {error.errors[0].message}",

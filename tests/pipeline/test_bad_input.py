@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 from market.exchange.launch import start_exchange
 from market.store import KlineStore
+from tests.pipeline.conftest import REPOSITORY
 
 Told = Callable[[subprocess.CompletedProcess[str]], str]
 NOW = 1_735_700_000_000
@@ -131,3 +135,29 @@ def test_bars_of_two_markets_never_meet(pointed, told_plainly: Told) -> None:
 def test_a_stage_before_its_inputs_says_which_to_run(klinecast, told_plainly: Told) -> None:
     assert "klinecast run ingest" in told_plainly(klinecast("run", "make_features", code=1))
     assert "klinecast run" in told_plainly(klinecast("run", "prediction_sweep", code=1))
+
+
+def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(pointed) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestration.cli", "run", "ingest"],
+        env=pointed.environment() | {"KLINECAST_HISTORY_BARS": "40000"},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    database = pointed.home / "klines.sqlite3"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (database.exists() and database.stat().st_size > 500_000):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = "".join(process.communicate(timeout=120))
+    assert process.returncode == 130, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    with KlineStore.open(pointed.home) as store:
+        kept = int(store.spans()["rows"].sum())
+    assert 0 < kept < 3 * 2 * 40_000
+    pointed("run", "ingest", KLINECAST_HISTORY_BARS="40000")
+    with KlineStore.open(pointed.home) as store:
+        assert int(store.spans()["rows"].sum()) > kept
