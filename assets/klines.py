@@ -101,7 +101,7 @@ def _metadata(report: "IngestReport", spans: pl.DataFrame) -> dict[str, Any]:
     return {
         "summary": f"{report.total('inserted'):,} bars new, {int(spans['rows'].sum()):,} held;"
         f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;"
-        f" {report.requests:,} requests",
+        f" {report.requests:,} request{'' if report.requests == 1 else 's'}",
         "dagster/row_count": int(spans["rows"].sum()),
         "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),
         "exchange_time": utc(report.now),
