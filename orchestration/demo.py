@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.errors import SettingsError
-from assets.exchange_process import running_builtin, start_builtin, step_clock
+from assets.exchange_process import exchange_for, step_clock
 from assets.model_state import current_model_version
 from assets.platform import Platform
 from assets.settings import Settings, load_settings
@@ -48,7 +47,7 @@ def run_demo(*, retrain: bool) -> int:
         highlight=False,
     )
     try:
-        with _exchange(settings) as url:
+        with exchange_for(settings) as url:
             stages = list(_stages(console, settings, url, retrain=retrain))
     except StageFailedError:
         return 1
@@ -57,9 +56,8 @@ def run_demo(*, retrain: bool) -> int:
 
 
 def _stages(console: Console, settings: Settings, url: str, *, retrain: bool) -> Iterator[Stage]:
-    in_process = _in_process
-    yield from _told(console, settings, "ingest", ["universe", "klines"], in_process)
-    yield from _told(console, settings, "make_features", ["features", "anomalies"], in_process)
+    yield from _told(console, settings, "ingest", ["universe", "klines"], _in_process)
+    yield from _told(console, settings, "make_features", ["features", "anomalies"], _in_process)
     version = current_model_version(settings.home)
     if version is None or retrain:
         made = ["training_set", "forecaster", "onnx_model", "tflite_model"]
@@ -69,12 +67,12 @@ def _stages(console: Console, settings: Settings, url: str, *, retrain: bool) ->
             f"[bold]train_and_export[/bold]: model {version} is there already (--retrain makes another)"
         )
         yield Stage("train_and_export", f"kept model {version}", 0.0)
-    yield from _told(console, settings, "ingest", ["klines"], in_process)
-    yield from _told(console, settings, "prediction_sweep", ["predictions"], in_process)
+    yield from _told(console, settings, "ingest", ["klines"], _in_process)
+    yield from _told(console, settings, "prediction_sweep", ["predictions"], _in_process)
     step_clock(url, close_of_next_bar(Platform().now_ms(), settings.forecast_interval) + _STEP_MARGIN_MS)
     console.print(f"(the exchange's clock steps to the close of the next {settings.forecast_interval} bar)")
-    yield from _told(console, settings, "ingest", ["klines"], in_process)
-    yield from _told(console, settings, "prediction_sweep", ["predictions"], in_process)
+    yield from _told(console, settings, "ingest", ["klines"], _in_process)
+    yield from _told(console, settings, "prediction_sweep", ["predictions"], _in_process)
 
 
 def _told(
@@ -141,16 +139,6 @@ def _where_next(settings: Settings) -> tuple[str, ...]:
         f'  .venv/bin/klinecast sql "{query}"',
         f"  {settings.home / 'models'}  the exported model, to be used without klinecast: docs/artifacts.md",
     )
-
-
-@contextmanager
-def _exchange(settings: Settings) -> Iterator[str]:
-    running = running_builtin(settings)
-    if running:
-        yield running
-        return
-    with start_builtin(settings) as url:
-        yield url
 
 
 def _require_builtin(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from assets.errors import AssetError
-from assets.exchange_process import running_builtin, start_builtin
+from assets.exchange_process import exchange_for
 from assets.settings import Settings, load_settings
 from orchestration.instance import prepare_instance
 
@@ -39,9 +39,7 @@ def run_up() -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one(folder / "up.lock"))
         stop = _on_signals(stack)
-        exchange = settings.exchange_url or running_builtin(settings)
-        if exchange is None:
-            exchange = stack.enter_context(start_builtin(settings))
+        exchange = stack.enter_context(exchange_for(settings))
         dagster = stack.enter_context(_dagster(settings))
         console.print("starting the Dagster UI and its daemon; that takes up to a minute or two ...")
         if not _wait_until_listening(settings.ui_port, dagster, stop):

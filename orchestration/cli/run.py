@@ -46,8 +46,6 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     import importlib
 
     from dagster import DagsterExecutionInterruptedError, DagsterInvalidConfigError
-    from dagster_postgres.utils import DagsterPostgresException
-    from sqlalchemy.exc import SQLAlchemyError
 
     from orchestration.instance import dagster_home, open_instance
 
@@ -74,7 +72,7 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
             where=f"the run config of {job}",
             remedy="mend it; the job's launchpad in the UI shows what it takes",
         ) from None
-    except (SQLAlchemyError, DagsterPostgresException) as error:
+    except _record_errors() as error:
         raise RecordsError(
             f"Dagster's records cannot be read or written: {str(error).splitlines()[0]}",
             where="KLINECAST_DATABASE_URL" if settings.database else str(dagster_home(settings)),
@@ -83,6 +81,14 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
         raise KeyboardInterrupt
     return result
+
+
+def _record_errors() -> tuple[type[Exception], ...]:
+    """Return what Dagster's databases raise; an except clause asks, so that only a failure pays for the imports."""
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError, DagsterPostgresException
 
 
 def _interrupted(error: Any) -> bool:
