@@ -23,7 +23,8 @@ from orchestration.instance import prepare_instance
 
 WORKSPACE = Path(__file__).resolve().parent.parent / "workspace.yaml"
 _START_SECONDS = 300.0
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = {signal.SIGINT: 8.0, signal.SIGTERM: 4.0, signal.SIGKILL: 4.0}
+"""How long each of them is waited for: Dagster's code servers take a quarter of a minute to notice the first."""
 
 
 class PortInUseError(AssetError):
@@ -133,12 +134,12 @@ class _Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for number, patience in _STOP_SECONDS.items():
             if self._process.poll() is not None:
                 break
             os.killpg(self._process.pid, number)
             try:
-                self._process.wait(_STOP_SECONDS)
+                self._process.wait(patience)
             except subprocess.TimeoutExpired:
                 continue
         _end_group(self._process.pid)
@@ -149,11 +150,16 @@ class _Service:
 
 
 def _end_group(group: int) -> None:
-    """End what a service may have left of its group."""
-    try:
-        os.killpg(group, signal.SIGTERM)
-    except ProcessLookupError:
-        return
+    """End what a service has left of its group, such as a code server that would wait for its callers."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+            deadline = time.monotonic() + _STOP_SECONDS[number]
+            while time.monotonic() < deadline:
+                os.killpg(group, 0)
+                time.sleep(0.05)
+        except ProcessLookupError:
+            return
 
 
 def _on_signals(stack: ExitStack) -> threading.Event:
@@ -187,7 +193,7 @@ def _refuse_busy_port(port: int) -> None:
 
 def _ended(service: _Service, stop: threading.Event, console: Console) -> int:
     if stop.is_set():
-        console.print("stopping ...")
+        console.print("stopping, which takes a few seconds ...")
         return 0
     lines = service.log.read_text(errors="replace").splitlines()[-15:]
     console.print("\n".join(lines), markup=False, highlight=False)
