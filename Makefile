@@ -55,6 +55,7 @@ format: env  ## Let ruff mend what it can
 bench: env  ## Run the benchmarks; those on recorded bars need KLINES_TEST_DATA
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.ingestion
 	@test -d "$(DATA)" || { echo "no recorded bars at $(DATA): set KLINES_TEST_DATA for the other benchmarks"; exit 0; }; \
 	$(BIN)/python -m benchmarks.anomalies --data "$(DATA)" && \
 	$(BIN)/python -m benchmarks.real_input --data "$(DATA)/klines/binance_um_recent"

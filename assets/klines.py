@@ -7,21 +7,31 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from assets.archives import archive_host, archive_metadata, archive_summary
 from assets.clock import record_clock
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
 from assets.progress import StepProgress
+from assets.request_priority import request_priority
 from assets.source import builtin_info, claim_source
+from market.errors import MarketError
 from market.intervals import floor_time, interval_ms
 from market.klines import STORED_SCHEMA
 
 if TYPE_CHECKING:
-    from market.ingest import IngestReport
+    from market.backfill import BackfillReport
+    from market.store import KlineStore
 
 
 HOT_MS = 3 * interval_ms("1d")
 """Bars older than this are rolled into immutable Parquet files, one a day and interval."""
+
+COMPACTED_FILES = 24
+"""So many small Parquet files of past months and an interval are merged: those of a month, once it is over."""
+
+PUBLISHED_BARS = 1_500
+"""Bars of the published panel: what a sweep with the default features and window reads, and some more."""
 
 
 class KlinesConfig(dg.Config):
@@ -49,7 +59,7 @@ def klines(
 ) -> dg.MaterializeResult:
     """The closed bars of every followed symbol and interval; only what is missing is asked for."""
     from assets.exchange_questions import exchange_time  # a sweep talks to no exchange ...
-    from market.ingest import ingest_sync  # ... and should not load its client
+    from market.backfill import backfill_sync  # ... and should not load its client
 
     settings = platform.settings
     symbols, intervals = config.symbols, config.intervals or settings.intervals
@@ -58,24 +68,43 @@ def klines(
         platform.store() as store,
         StepProgress(context, "klines", "bars") as progress,
     ):
-        now = exchange_time(url)
-        claim_source(platform.home, url)  # a host that has answered; a mistyped URL claims nothing
-        report = ingest_sync(
+        now = exchange_time(url, settings.market)
+        # A host that has answered; a mistyped URL claims nothing.
+        claim_source(platform.home, url, settings.market)
+        followed = symbols or platform.tracked_symbols(store)
+        filled = backfill_sync(
             url,
+            archive_host(settings, url),
             store,
-            symbols or platform.tracked_symbols(store),
+            followed,
             intervals,
             start=_starts(config, intervals, settings.history_bars, now),
             end=config.end_time,
             progress=lambda p: progress.update(p.done, p.expected, p.detail),
+            derive=settings.derive,
+            market=settings.market,
+            priority=request_priority(store.spans(), followed, intervals, now),
         )
+        report, files = filled.ingest, filled.archives
         rolled = store.roll(floor_time(now - HOT_MS, "1d"))
+        compacted = store.compact(now - HOT_MS, least_files=COMPACTED_FILES)
         record_clock(platform.home, report.now, (builtin_info(url) or {}).get("speed", 1.0))
         spans = store.spans()
+        _publish(context, store, settings.forecast_interval)
     for failure in report.failures:
         context.log.warning(f"{failure.symbol} {failure.interval}: {failure.error}")
-    context.log.info(f"{report}; {rolled}")
-    return dg.MaterializeResult(metadata=_metadata(report, spans))
+    for missed in files.failures:
+        context.log.warning(f"{missed.path}: {missed.error}")
+    context.log.info(f"{filled}; {rolled}; {compacted}")
+    return dg.MaterializeResult(metadata=_metadata(filled, spans))
+
+
+def _publish(context: dg.AssetExecutionContext, store: "KlineStore", interval: str) -> None:
+    """Publish the bars of the universe that sweeps read; without the file they read the store."""
+    try:
+        store.publish_panel(interval, store.universe()["symbol"].to_list(), PUBLISHED_BARS)
+    except MarketError as error:
+        context.log.warning(f"{error}")
 
 
 def _starts(config: KlinesConfig, intervals: Sequence[str], bars: int, now: int) -> dict[str, int]:
@@ -85,7 +114,8 @@ def _starts(config: KlinesConfig, intervals: Sequence[str], bars: int, now: int)
     return {name: floor_time(now, name) - bars * interval_ms(name) for name in intervals}
 
 
-def _metadata(report: "IngestReport", spans: pl.DataFrame) -> dict[str, Any]:
+def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
+    report, files = filled.ingest, filled.archives
     series = report.to_frame()
     held = (
         spans.group_by("kline_interval", maintain_order=True)
@@ -99,20 +129,25 @@ def _metadata(report: "IngestReport", spans: pl.DataFrame) -> dict[str, Any]:
     )
     failed = series.filter(pl.col("failure").is_not_null())
     return {
-        "summary": f"{report.total('inserted'):,} bars new, {int(spans['rows'].sum()):,} held;"
+        "summary": f"{filled.inserted + report.total('derived'):,} bars new{archive_summary(files)},"
+        f" {int(spans['rows'].sum()):,} held;"
         f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;"
         f" {report.requests:,} request{'' if report.requests == 1 else 's'}",
         "dagster/row_count": int(spans["rows"].sum()),
         "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),
         "exchange_time": utc(report.now),
-        "inserted": report.total("inserted"),
-        "revised": report.total("updated"),
-        "refused": report.total("refused"),
+        "inserted": filled.inserted,
+        "derived": report.total("derived"),
+        "confirmed": report.total("confirmed"),
+        "revised": report.total("updated") + files.total("updated"),
+        "refused": report.total("refused") + files.total("refused"),
         "gaps": report.total("gaps"),
         "requests": report.requests,
         "weight": report.weight,
-        "bars_per_second": report.total("inserted") / max(report.seconds, 1e-9),
+        "bars_per_second": filled.inserted / max(filled.seconds, 1e-9),
+        "waiting_share": report.waiting_s / max(report.seconds, 1e-9),
         "held": table(held),
         "series": table(series.sort("inserted", descending=True)),
         "failures": table(failed.select("symbol", "kline_interval", "failure")),
+        **archive_metadata(files),
     }

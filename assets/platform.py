@@ -36,7 +36,32 @@ class Platform(dg.ConfigurableResource):
     @contextmanager
     def store(self) -> Iterator[KlineStore]:
         """Open the klines store."""
-        with KlineStore.open(self.home, self.settings.database) as store:
+        settings = self.settings
+        with KlineStore.open(self.home, settings.database, objects_url=settings.objects_url) as store:
+            yield store
+
+    def holds_store(self) -> bool:
+        """Tell whether this home has a klines store, without making anything."""
+        home = self.settings.home
+        here = (home / "klines.sqlite3").is_file() or (home / "klines" / "store.json").is_file()
+        return here or (self.settings.database is not None and recorded_clock(home) is not None)
+
+    @contextmanager
+    def existing_store(self) -> Iterator[KlineStore]:
+        """Open the klines store for a question; a home that has none stays as it is.
+
+        Raises
+        ------
+        NotMadeYetError
+            Before the first ingest.
+        """
+        if not self.holds_store():
+            raise NotMadeYetError(
+                "nothing is stored here yet",
+                where=f"KLINECAST_HOME = {self.settings.home}",
+                remedy="fetch bars with klinecast run ingest, or set KLINECAST_HOME to the folder that holds them",
+            )
+        with self.store() as store:
             yield store
 
     @contextmanager

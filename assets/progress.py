@@ -69,7 +69,8 @@ class StepProgress:
     def update(self, done: float, total: float | None, detail: str = "") -> None:
         """Say that `done` of `total` units are done; `detail` is shown beside them."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, detail=detail)
+            speed = _speed(done / max(time.monotonic() - self._started, 1e-9))
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, detail=detail, speed=speed)
         now = time.monotonic()
         if self._console is not None and self._bar is None and now - self._last_plain >= _PLAIN_SECONDS:
             self._last_plain = now
@@ -82,8 +83,7 @@ class StepProgress:
         rate = done / max(time.monotonic() - self._started, 1e-9)
         of = f"{done:,.0f} of {total:,.0f} {self._unit}" if total else f"{done:,.0f} {self._unit}"
         left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
-        speed = f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each" if rate > 0 else "not yet"
-        return f"{self._label}: {of}, {speed}{left}{', ' + detail if detail else ''}"
+        return f"{self._label}: {of}, {_speed(rate)}{left}{', ' + detail if detail else ''}"
 
     def _start_bar(self) -> Progress | None:
         if self._console is None or not self._console.is_terminal:
@@ -93,12 +93,17 @@ class StepProgress:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn(self._unit),
+            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
             console=self._console,
             transient=True,
         )
-        bar.add_task(self._label, total=None, detail="")
+        bar.add_task(self._label, total=None, detail="", speed="")
         bar.start()
         return bar
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each" if rate > 0 else "not yet"

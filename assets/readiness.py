@@ -9,6 +9,8 @@ from serving.readiness import Readiness, assess
 
 def assess_home(platform: Platform) -> Readiness:
     """Assess a home; one that nothing was ingested into yet is not ready."""
+    if not platform.holds_store():
+        return Readiness("not_ready", ("nothing is stored here yet: klinecast run ingest",))
     with platform.store() as store:
         try:
             now, symbols = platform.now_ms(), platform.tracked_symbols(store)

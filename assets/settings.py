@@ -15,10 +15,18 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assets.errors import SettingsError
+from market.bucket_url import parse_bucket_url
+from market.errors import MarketError
 from market.intervals import INTERVAL_MS
+from market.source import MarketName
+from market.sources.ccxt_names import SCHEME, exchange_id, is_ccxt
 
 PREFIX = "KLINECAST_"
-_SELECTION = re.compile(r"all|top:[1-9]\d*|[A-Z0-9]+(,[A-Z0-9]+)*")
+OFF = "off"
+_NAME = (
+    r"[A-Z0-9]+(/[A-Z0-9]+(:[A-Z0-9]+(-[A-Z0-9]+)*)?)?"  # BTCUSDT, or unified as ccxt has it: BTC/USDT:USDT
+)
+_SELECTION = re.compile(rf"all|top:[1-9]\d*|{_NAME}(,{_NAME})*")
 _DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg2")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -40,12 +48,22 @@ class Settings(BaseSettings):
     )
     exchange_url: str | None = Field(
         default=None,
-        description="Base URL of a Binance-protocol host. Unset: the built-in exchange on loopback.",
+        description="Base URL of a Binance-protocol host, or `ccxt:<id>` for another exchange (`ccxt:kraken`);"
+        " see sources.md. Unset: the built-in exchange on loopback.",
+    )
+    market: MarketName = Field(
+        default="spot",
+        description="`spot`, or `usd_m` for USD-M perpetual futures (Binance's host is `https://fapi.binance.com`).",
+    )
+    archive_url: str | None = Field(
+        default=None,
+        description="Base URL of the host of bulk archives, or `off`; see archives.md. Unset: the built-in exchange's"
+        " own, and `https://data.binance.vision` for Binance's hosts.",
     )
     symbols: str = Field(
         default="top:20",
         description="`top:N` (by 24h quote volume, USDT quote), `all`, or a comma-separated list such as"
-        " `BTCUSDT,ETHUSDT`.",
+        " `BTCUSDT,ETHUSDT` (through ccxt by unified names: `BTC/USDT,ETH/USDT`).",
     )
     intervals: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("1m", "5m", "15m"),
@@ -61,6 +79,11 @@ class Settings(BaseSettings):
         ge=500,
         le=5_000_000,
         description="Closed bars of history to hold per symbol and interval.",
+    )
+    derive: bool = Field(
+        default=True,
+        description="Build the newest bars of longer intervals from stored 1m bars where that is exact, and confirm"
+        " them once a day, instead of asking for each; see ingestion.md.",
     )
     builtin_symbols: int = Field(
         default=20, ge=1, le=5_000, description="Symbols that the built-in exchange lists."
@@ -80,6 +103,11 @@ class Settings(BaseSettings):
         default=None,
         description="PostgreSQL for the hot bars and Dagster's records. Unset: SQLite files under `KLINECAST_HOME`.",
     )
+    objects_url: str | None = Field(
+        default=None,
+        description="`s3://bucket/prefix` for the Parquet files of bars; endpoint and keys come from the `AWS_*`"
+        " variables, see store.md. Unset: `klines/` under `KLINECAST_HOME`.",
+    )
     ui_port: int = Field(default=3000, ge=1024, le=65_535, description="Loopback port of the Dagster UI.")
 
     @field_validator("home")
@@ -92,11 +120,28 @@ class Settings(BaseSettings):
     def _exchange_url(cls, value: str | None) -> str | None:
         if not value:
             return None
+        if is_ccxt(value):
+            return f"{SCHEME}{_known_to_ccxt(value)}"
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError("allowed: an http:// or https:// base URL such as http://127.0.0.1:8790")
+            raise ValueError(
+                "allowed: an http:// or https:// base URL such as http://127.0.0.1:8790, or an exchange of ccxt"
+                " such as ccxt:kraken"
+            )
         if "@" in parts.netloc:
             raise ValueError("it must hold no user name and no password: market data needs none")
+        return value.rstrip("/")
+
+    @field_validator("archive_url")
+    @classmethod
+    def _archive_url(cls, value: str | None) -> str | None:
+        if not value or value.lower() == OFF:
+            return OFF if value else None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+            raise ValueError("allowed: off, or an http:// or https:// base URL without a path")
+        if "@" in parts.netloc:
+            raise ValueError("it must hold no user name and no password: archives need none")
         return value.rstrip("/")
 
     @field_validator("symbols")
@@ -136,12 +181,32 @@ class Settings(BaseSettings):
     def _database_url(cls, value: SecretStr | None) -> SecretStr | None:
         return _checked_scheme(value, _DATABASE_SCHEMES)
 
+    @field_validator("objects_url")
+    @classmethod
+    def _objects_url(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            parse_bucket_url(value)
+        except MarketError as error:
+            raise ValueError(f"allowed: s3://bucket/prefix; {error.what}") from None
+        return value.rstrip("/")
+
     @model_validator(mode="after")
     def _model_interval_is_ingested(self) -> Settings:
         if self.model_interval is not None and self.model_interval not in self.intervals:
             raise ValueError(
                 f"KLINECAST_MODEL_INTERVAL is {self.model_interval!r}, which KLINECAST_INTERVALS does not hold;"
                 f" allowed: {' '.join(self.intervals)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _symbols_are_the_source_s(self) -> Settings:
+        if "/" in self.symbols and not is_ccxt(self.exchange_url or ""):
+            raise ValueError(
+                f"KLINECAST_SYMBOLS is {self.symbols!r}: names with a slash are ccxt's, and KLINECAST_EXCHANGE_URL is"
+                " no ccxt:<id>; allowed: names such as BTCUSDT"
             )
         return self
 
@@ -161,6 +226,13 @@ class Settings(BaseSettings):
     def redis(self) -> str | None:
         """The Redis URL in the clear, for whoever connects; never for a log."""
         return self.redis_url.get_secret_value() if self.redis_url else None
+
+
+def _known_to_ccxt(url: str) -> str:
+    try:
+        return exchange_id(url)
+    except MarketError as error:
+        raise ValueError(f"{error.what}; {error.remedy}") from None
 
 
 def _checked_scheme(value: SecretStr | None, allowed: tuple[str, ...]) -> SecretStr | None:

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from assets.errors import SourceMismatchError
 from assets.state_files import read_json, write_json
+from market.source import MarketName
 
 _FILE = "source.json"
 
 
-def claim_source(home: Path, url: str) -> str:
-    """Bind this home to the market behind `url` at its first ingest, and hold it to that.
+def claim_source(home: Path, url: str, market: MarketName = "spot") -> str:
+    """Bind this home to a market of the exchange behind `url` at its first ingest, and hold it to that.
 
     Returns
     -------
@@ -25,9 +26,10 @@ def claim_source(home: Path, url: str) -> str:
     Raises
     ------
     SourceMismatchError
-        When the home holds bars of another market: BTCUSDT of a simulation and of an exchange must not mix.
+        When the home holds bars of another market: BTCUSDT of a simulation and of an exchange must not mix, nor
+        those of spot and futures.
     """
-    source = source_name(url)
+    source = source_name(url, market)
     bound = read_json(home / _FILE)
     if bound is None:
         write_json(home / _FILE, {"source": source})
@@ -36,7 +38,7 @@ def claim_source(home: Path, url: str) -> str:
             f"this home holds bars of {bound.get('source')}, and {source} is another market",
             where=f"KLINECAST_HOME = {home}",
             remedy="set KLINECAST_HOME to another folder for the other market,"
-            " or set KLINECAST_EXCHANGE_URL (and KLINECAST_BUILTIN_SEED) back",
+            " or set KLINECAST_EXCHANGE_URL, KLINECAST_MARKET (and KLINECAST_BUILTIN_SEED) back",
         )
     return source
 
@@ -47,8 +49,12 @@ def claimed_source(home: Path) -> str | None:
     return str(record["source"]) if record else None
 
 
-def source_name(url: str) -> str:
-    """Name the market behind a URL: its host, or what a built-in exchange says that it serves."""
+def source_name(url: str, market: MarketName = "spot") -> str:
+    """Name a market: its host or its exchange in ccxt, or what a built-in exchange says that it serves."""
+    return _exchange_name(url) + ("" if market == "spot" else ", USD-M futures")
+
+
+def _exchange_name(url: str) -> str:
     info = builtin_info(url) or {}
     if info.get("kind") == "replay":
         return f"a replay of {info.get('folder', 'recorded bars')}"

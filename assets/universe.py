@@ -22,9 +22,11 @@ def universe(platform: Platform) -> dg.MaterializeResult:
         chosen_symbols,
     )  # a sweep talks to no exchange, and should not load its client
 
+    market = platform.settings.market
     with platform.exchange() as url, platform.store() as store:
-        frame = chosen_symbols(url, platform.settings.symbols)
-        source = claim_source(platform.home, url)  # a host that has answered; a mistyped URL claims nothing
+        frame = chosen_symbols(url, platform.settings.symbols, market)
+        # A host that has answered; a mistyped URL claims nothing.
+        source = claim_source(platform.home, url, market)
         store.write_universe(frame)
     volumes = dict(zip(frame["symbol"], frame["quote_volume_24h"], strict=True))
     return dg.MaterializeResult(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -16,7 +14,10 @@ import polars as pl
 from market import wire
 from market.client_errors import UnknownSymbolError
 from market.errors import MarketError
-from market.rate_limit import RequestBudget, budget_of
+from market.holding import HoldingConnector
+from market.http_session import checked_base_url, open_session
+from market.rate_limit import FUTURES_WEIGHT_PER_MINUTE, Priority, RequestBudget, budget_of
+from market.source import Kind
 from market.symbol_names import suggest
 from market.transport import Answer, Traffic, Transport
 from market.wire import ExchangeInfo, KlinePage, SymbolInfo
@@ -25,9 +26,10 @@ T = TypeVar("T")
 
 SPOT, USD_M, COIN_M = "/api/v3", "/fapi/v1", "/dapi/v1"
 MAX_KLINES: Final = 1_000
-"""Most bars that one request returns."""
+"""Most bars that one request to the spot market returns; `ExchangeClient.max_klines` knows the other markets."""
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_MAX_KLINES: Final = {SPOT: MAX_KLINES, USD_M: 1_500, COIN_M: 1_500}
+_FUTURES_WEIGHTS: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))  # up to so many bars: weight
 
 
 class ExchangeClient:
@@ -49,7 +51,14 @@ class ExchangeClient:
     patience_s : float
         Longest Retry-After (429 and 418) to sit out; a longer one ends in an error at once.
     budget : RequestBudget, optional
-        Default: the one that all clients of this process share for the host.
+        Default: the one that all processes of this user share for the host and market.
+    priority : "sweep" or "backfill"
+        Which requests wait first when weight gets scarce: a backfill's.
+
+    Attributes
+    ----------
+    name, kind, max_klines
+        As `market.source.KlineSource` has them.
 
     Raises
     ------
@@ -67,28 +76,31 @@ class ExchangeClient:
         attempts: int = 6,
         patience_s: float = 90.0,
         budget: RequestBudget | None = None,
+        priority: Priority = "sweep",
     ) -> None:
-        self.base_url, host = _checked(base_url)
+        self.base_url, host = checked_base_url(base_url)
+        self.name = self.base_url
+        self.kind: Kind = "rest"
         self.concurrency = concurrency
+        self.max_klines = _MAX_KLINES[api]
+        self.priority = priority
         self._api = api
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._patience_s = patience_s
-        self._budget = budget or budget_of(host)
+        self._budget = budget or _shared_budget(host, api)
         self._session: aiohttp.ClientSession | None = None
         self._transport: Transport | None = None
         self._info: ExchangeInfo | None = None
         self._info_lock = asyncio.Lock()
 
     async def __aenter__(self) -> ExchangeClient:
-        loopback = (urlsplit(self.base_url).hostname or "") in _LOOPBACK
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=30.0),
+        self._session = open_session(
+            self.base_url,
+            concurrency=self.concurrency,
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(5.0, self._timeout_s)),
-            headers={"User-Agent": "klinecast", "Accept": "application/json"},
-            # Where nothing leaves the machine, compressing costs more than sending, and a proxy is no help.
-            skip_auto_headers=("Accept-Encoding",) if loopback else (),
-            trust_env=not loopback,
+            accept="application/json",
+            connector=HoldingConnector(self._budget, limit=self.concurrency),
         )
         self._transport = Transport(
             self._session,
@@ -97,6 +109,7 @@ class ExchangeClient:
             concurrency=self.concurrency,
             attempts=self._attempts,
             patience_s=self._patience_s,
+            priority=self.priority,
         )
         return self
 
@@ -110,6 +123,21 @@ class ExchangeClient:
     def traffic(self) -> Traffic:
         """Requests, weight, retries, bytes and waiting time so far."""
         return self._open().traffic
+
+    @property
+    def told_weight_limit(self) -> int:
+        """Weight a minute that the exchange has said it allows; 0 if nobody has asked it yet."""
+        return self._budget.told_limit
+
+    def best_limit(self, bars: int) -> int:
+        """Return the page size that brings `bars` bars for the least weight.
+
+        On the spot market a request costs the same whatever it returns. On futures the weight grows faster than
+        the page: 499 bars for 2 are the cheapest, and for fewer than 100 a request costs 1.
+        """
+        if self._api == SPOT:
+            return self.max_klines
+        return 99 if bars <= 99 else 499
 
     async def server_time(self) -> int:
         """Return the exchange's clock: ms since the epoch."""
@@ -130,7 +158,8 @@ class ExchangeClient:
         params: dict[str, str] = {}
         if symbols is not None and self._api == SPOT:
             params["symbols"] = orjson.dumps(list(symbols)).decode()
-        answer = await self.get("/ticker/24hr", params, _ticker_weight(symbols), wire.parse_tickers)
+        weight = _ticker_weight(symbols) if self._api == SPOT else 40  # futures hosts know one symbol or all
+        answer = await self.get("/ticker/24hr", params, weight, wire.parse_tickers)
         tickers = answer.value
         return tickers if symbols is None else tickers.filter(pl.col("symbol").is_in(list(symbols)))
 
@@ -140,12 +169,13 @@ class ExchangeClient:
         interval: str,
         start: int | None = None,
         end: int | None = None,
-        limit: int = MAX_KLINES,
+        limit: int | None = None,
     ) -> pl.DataFrame:
         """Return at most `limit` bars with open_time in [start, end), oldest first, in `KLINE_SCHEMA`.
 
-        Without `start` these are the most recent ones before `end`. The last bar may still be open. Rows that
-        cannot be read are missing from the frame: use `klines_page` to see them.
+        Without `limit` as many as a request can return. Without `start` these are the most recent ones before
+        `end`. The last bar may still be open. Rows that cannot be read are missing from the frame: use
+        `klines_page` to see them.
         """
         return (await self.klines_page(symbol, interval, start, end, limit)).frame
 
@@ -155,9 +185,10 @@ class ExchangeClient:
         interval: str,
         start: int | None = None,
         end: int | None = None,
-        limit: int = MAX_KLINES,
+        limit: int | None = None,
     ) -> KlinePage:
         """Return what `klines` does, with the rows that could not be read and what the answer cost."""
+        limit = limit or self.max_klines
         params = {"symbol": symbol, "interval": interval, "limit": str(limit)}
         if start is not None:
             params["startTime"] = str(start)
@@ -167,7 +198,7 @@ class ExchangeClient:
             answer = await self.get("/klines", params, _klines_weight(self._api, limit), wire.parse_klines)
         except UnknownSymbolError as error:
             raise await self._with_suggestion(error, symbol) from error
-        return replace(answer.value, requests=answer.requests, weight=answer.weight)
+        return answer.value.at_cost(answer.requests, answer.weight)
 
     async def first_open_time(self, symbol: str, interval: str) -> int | None:
         """Return the open time (ms) of the oldest bar the exchange has, None if it has none: one request.
@@ -200,30 +231,20 @@ class ExchangeClient:
         return self._transport
 
 
+def _shared_budget(host: str, api: str) -> RequestBudget:
+    """Return the budget of a market; where one host serves several, each has its own."""
+    if api == SPOT:
+        return budget_of(host)
+    return budget_of(f"{host}{api}", FUTURES_WEIGHT_PER_MINUTE)
+
+
 def _klines_weight(api: str, limit: int) -> int:
     if api == SPOT:
         return 2
-    return next((weight for bound, weight in ((100, 1), (500, 2), (1_001, 5)) if limit < bound), 10)
+    return next((weight for most, weight in _FUTURES_WEIGHTS if limit <= most), _FUTURES_WEIGHTS[-1][1])
 
 
 def _ticker_weight(symbols: Sequence[str] | None) -> int:
     if symbols is None or len(symbols) > 100:
         return 80
     return 2 if len(symbols) <= 20 else 40
-
-
-def _checked(base_url: str) -> tuple[str, str]:
-    """Return the URL without a trailing slash, and the host with its port."""
-    url = base_url.rstrip("/")
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if not parts.hostname or port is None or parts.path or parts.query or parts.fragment or parts.username:
-        raise MarketError(
-            f"{base_url!r} is not the base URL of an exchange",
-            where="exchange URL",
-            remedy="give scheme, host and port only, e.g. https://data-api.binance.vision",
-        )
-    return url, f"{parts.hostname}:{port}"

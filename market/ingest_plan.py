@@ -8,7 +8,6 @@ from typing import Final
 
 import polars as pl
 
-from market.client import MAX_KLINES
 from market.intervals import ceil_time, floor_time, interval_ms
 from market.store import KlineStore
 
@@ -19,6 +18,10 @@ NOT_LISTED_ANYMORE: Final = "not_listed_anymore"
 BEFORE_LISTING: Final = "before_listing"
 OUTAGE: Final = "outage"
 REFUSED_ROWS: Final = "refused_rows"
+FETCH_FAILED: Final = "fetch_failed"
+
+SPOT_PAGE: Final = 1_000
+"""Most bars that a request to the spot market returns."""
 
 _SETTLE_MS: Final = 300_000
 _PAGES_PER_LANE: Final = 4  # fewer are not worth the request that a lane may waste at its end
@@ -101,7 +104,7 @@ def _ledgered(
     delisted: dict[str, set[int]] = {}
     gaps = store.gaps(interval, symbols).select("symbol", "start_time", "end_time", "cause", "checked_time")
     for symbol, start, end, cause, checked in gaps.iter_rows():
-        if _due(end, checked, now, recheck_after_ms):
+        if cause == FETCH_FAILED or _due(end, checked, now, recheck_after_ms):
             due.setdefault(symbol, []).append((start, end))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
@@ -122,31 +125,31 @@ def _first_stored(store: KlineStore, interval: str) -> dict[str, int]:
     return dict(spans.select("symbol", "first_open_time").iter_rows())
 
 
-def next_request(spans: Sequence[Span], cursor: int, length: int) -> Request | None:
+def next_request(spans: Sequence[Span], cursor: int, length: int, page: int = SPOT_PAGE) -> Request | None:
     """Return the request for the first missing bar at or after `cursor`, None if there is none.
 
-    A request costs the same weight whatever it returns, so it takes along every further missing bar within
-    its reach of 1,000 bars, with the stored ones between them (which shows revisions). A span that is longer
-    is asked for to its end: the exchange answers the first 1,000 bars there are, and so skips emptiness.
+    A request of up to `page` bars costs the same weight whatever it returns, so it takes along every further missing
+    bar within its reach, with the stored ones between them (which shows revisions). A span that is longer is asked
+    for to its end: the exchange answers the first bars there are, and so skips emptiness. The limit is no tighter
+    than the page: a host that gives an open time twice shall not have the second row cut off.
     """
     ahead = [(max(a, cursor), b) for a, b in spans if b > cursor]
     if not ahead:
         return None
     first = ahead[0][0]
-    reach = first + MAX_KLINES * length
+    reach = first + page * length
     end = max(b for a, b in ahead if a < reach)
-    return Request(first, end, min(MAX_KLINES, (end - first) // length))
+    return Request(first, end, page)
 
 
-def split_into_lanes(series: Series, lanes: int) -> list[tuple[Span, ...]]:
+def split_into_lanes(series: Series, lanes: int, page: int = SPOT_PAGE) -> list[tuple[Span, ...]]:
     """Split a series into at most `lanes` parts that can be walked side by side, cut between full pages."""
-    page = MAX_KLINES * series.length
-    pages = max(1, -(-series.bars // MAX_KLINES))
+    pages = max(1, -(-series.bars // page))
     lanes = max(1, min(lanes, pages // _PAGES_PER_LANE))
     if lanes == 1 or len(series.spans) != 1:
         return [series.spans] if series.spans else []
     start, end = series.spans[0]
-    step = -(-pages // lanes) * page
+    step = -(-pages // lanes) * page * series.length
     return [((at, min(at + step, end)),) for at in range(start, end, step)]
 
 
@@ -185,16 +188,17 @@ def start_of(start: int | Mapping[str, int], interval: str) -> int:
     return start if isinstance(start, int) else start[interval]
 
 
-def gap_frame(rows: Iterable[tuple[str, int, int, str]], checked_time: int) -> pl.DataFrame:
-    """Return ledger rows (symbol, start, end, cause) as the store takes them."""
+def gap_frame(rows: Iterable[tuple[str, int, int, str]], checked_time: int, source: str) -> pl.DataFrame:
+    """Return ledger rows (symbol, start, end, cause) as the store takes them; `source` is the kind that was asked."""
     return pl.DataFrame(
-        [(*row, checked_time) for row in rows],
+        [(*row, checked_time, source) for row in rows],
         schema={
             "symbol": pl.String(),
             "start_time": pl.Int64(),
             "end_time": pl.Int64(),
             "cause": pl.String(),
             "checked_time": pl.Int64(),
+            "sources": pl.String(),
         },
         orient="row",
     )

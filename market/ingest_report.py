@@ -26,6 +26,15 @@ class SeriesTally:
         Rows quarantined.
     gaps : int
         Bars ledgered as absent.
+    derived : int
+        Bars built from stored 1m bars instead of being asked for.
+    confirmed : int
+        Bars of derived stretches that were compared with the exchange's; those that differed count as `updated` too.
+    failed : int
+        Bars ledgered because requests for them failed for good: asked for again next time.
+    jumps : int
+        Inserted bars that open at more than twice or less than half of the close right before: stored, and worth a
+        look.
     pending : int
         Bars that have closed so recently that their absence is not believed yet: asked for again next time.
     requests, weight : int
@@ -43,6 +52,10 @@ class SeriesTally:
     unchanged: int = 0
     refused: int = 0
     gaps: int = 0
+    derived: int = 0
+    confirmed: int = 0
+    failed: int = 0
+    jumps: int = 0
     pending: int = 0
     requests: int = 0
     weight: int = 0
@@ -92,6 +105,8 @@ class IngestReport:
         Bars counted as inserted here that another process had stored in the meantime.
     seconds : float
         Wall time.
+    waiting_s : float
+        That part of it in which nothing was being read or written: the exchange was waited for.
     """
 
     now: int
@@ -103,6 +118,7 @@ class IngestReport:
     retries: int = 0
     stored_by_others: int = 0
     seconds: float = 0.0
+    waiting_s: float = 0.0
 
     def total(self, column: str) -> int:
         """Return the sum of a count over all series, e.g. ``report.total("inserted")``."""
@@ -132,6 +148,8 @@ class IngestReport:
         rate = done / self.seconds if self.seconds > 0 else 0.0
         parts = (
             f"{done:,} bars stored",
+            *([f"{self.total('derived'):,} derived"] if self.total("derived") else []),
+            *([f"{self.total('confirmed'):,} confirmed"] if self.total("confirmed") else []),
             f"{self.total('updated'):,} revised",
             f"{self.total('gaps'):,} ledgered as absent",
             f"{self.total('refused'):,} rows refused",

@@ -8,6 +8,7 @@ import polars as pl
 
 from market.errors import MarketError
 from market.intervals import grid_origin, interval_ms
+from market.sound_bars import ROUNDING, all_sound, in_order
 
 KLINE_COLUMNS: Final[tuple[str, ...]] = (
     "open_time",
@@ -46,7 +47,6 @@ STORED_SCHEMA: Final = pl.Schema({"symbol": pl.String(), **KLINE_SCHEMA})
 
 _PRICES: Final = ("open", "high", "low", "close")
 _AMOUNTS: Final = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
-_ROUNDING: Final = 1e-9  # sums of decimal amounts read as binary floats differ in the last digits
 
 
 def validate(frame: pl.DataFrame, interval: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -75,7 +75,12 @@ def validate(frame: pl.DataFrame, interval: str) -> tuple[pl.DataFrame, pl.DataF
     """
     length = interval_ms(interval)
     keys = ["symbol", "open_time"] if "symbol" in frame.columns else ["open_time"]
-    judged = conform(frame).with_columns(reason=_first_reason(_row_checks(keys, interval, length)))
+    frame = conform(frame)
+    if all_sound(frame, length, grid_origin(interval)):
+        ordered = frame if in_order(frame) else frame.sort(keys)
+        if ordered is frame or in_order(ordered):
+            return ordered, frame.clear().hstack([pl.Series("reason", [], pl.String)])
+    judged = frame.with_columns(reason=_first_reason(_row_checks(keys, interval, length)))
     sound = pl.col("reason").is_null()
     if judged.select((sound & pl.struct(keys).is_duplicated()).any()).item():
         judged = judged.with_columns(reason=pl.coalesce("reason", _repeat_reason(keys)))
@@ -138,7 +143,7 @@ def _row_checks(keys: list[str], interval: str, length: int) -> list[tuple[pl.Ex
         *(~pl.col(name).is_finite().fill_null(True) for name in _AMOUNTS),
     )
     body = (pl.col("open"), pl.col("close"))
-    ceiling = volume * (1 + _ROUNDING)
+    ceiling = volume * (1 + ROUNDING)
     return [
         (no_key, "no symbol or open_time"),
         ((open_time - grid_origin(interval)) % length != 0, f"open_time is not on the {interval} grid"),
@@ -150,7 +155,7 @@ def _row_checks(keys: list[str], interval: str, length: int) -> list[tuple[pl.Ex
         (pl.any_horizontal(pl.col(name) < 0 for name in _AMOUNTS), "a volume or count is negative"),
         (pl.col("taker_buy_base") > ceiling, "taker_buy_base exceeds volume"),
         (
-            pl.col("taker_buy_quote") > pl.col("quote_volume") * (1 + _ROUNDING),
+            pl.col("taker_buy_quote") > pl.col("quote_volume") * (1 + ROUNDING),
             "taker_buy_quote exceeds quote_volume",
         ),
     ]

@@ -51,8 +51,10 @@ class Verdict:
     known: int
 
 
-def judge(page: KlinePage, series: Series, spans: Sequence[Span], request: Request) -> Verdict:
-    """Judge the answer to `request`, which asked for bars of `spans`."""
+def judge(
+    page: KlinePage, series: Series, spans: Sequence[Span], request: Request, until: int | None = None
+) -> Verdict:
+    """Judge the answer to `request`, which asked for bars of `spans`; it settles nothing from `until` on."""
     opens = page.frame["open_time"]
     inside = (opens >= request.start) & (opens < request.end)
     asked, stray = (
@@ -62,9 +64,11 @@ def judge(page: KlinePage, series: Series, spans: Sequence[Span], request: Reque
     slots = good["open_time"].to_numpy()
     refused_slots = _refused_slots(page, refused, series, request)
     covered_until = _covered_until(page, slots, refused_slots, series, request)
+    if until is not None:
+        covered_until = min(covered_until, until)
     settled = clip(spans, request.start, covered_until)
     return Verdict(
-        good=good.insert_column(0, pl.lit(series.symbol).alias("symbol")),
+        good=good.select(pl.lit(series.symbol).alias("symbol"), pl.all()),
         refused=_refused_frame(page, refused, stray, series.symbol),
         absent=_absent(settled, slots, series.length),
         refused_slots=refused_slots,
@@ -86,7 +90,7 @@ def _covered_until(
     reached += [slot for slot in refused_slots if request.start <= slot < request.end]
     if reached:
         return min(request.end, max(reached) + series.length)
-    if len(page.rows) < request.limit:
+    if page.count < request.limit:
         return request.end
     return min(request.end, request.start + request.limit * series.length)
 

@@ -9,13 +9,17 @@ from collections.abc import Iterable
 def near_matches(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """Return up to `limit` known symbols that `name` may stand for, the likeliest first.
 
-    Case and the separators of other exchanges (BTC/USDT, BTC-USDT, BTC_USDT) are looked past.
+    Case and separators (BTC/USDT, BTC-USDT, BTC_USDT) are looked past.
     """
-    names = sorted(set(known))
-    bare = "".join(letter for letter in name.upper() if letter.isalnum())
-    if bare in names:
-        return [bare]
-    return difflib.get_close_matches(bare, names, n=limit, cutoff=0.7)
+    by_bare = {_bare(known_name): known_name for known_name in sorted(set(known), reverse=True)}
+    bare = _bare(name)
+    if bare in by_bare:
+        return [by_bare[bare]]
+    return [by_bare[near] for near in difflib.get_close_matches(bare, sorted(by_bare), n=limit, cutoff=0.7)]
+
+
+def _bare(name: str) -> str:
+    return "".join(letter for letter in name.upper() if letter.isalnum())
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

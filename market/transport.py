@@ -9,13 +9,15 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import aiohttp
 
 from market import client_errors as errors
-from market.rate_limit import RequestBudget
-from market.wire import NotJsonError, ShapeError, decode
+from market.holding import HeldBack
+from market.rate_limit import Priority, RequestBudget
+from market.refusals import message_of, not_an_exchange, refusal_of
+from market.wire import NotJsonError, ShapeError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -23,8 +25,12 @@ logger = logging.getLogger(__name__)
 _BACKOFF_BASE_S = 0.25
 _BACKOFF_CAP_S = 10.0
 _TOO_MANY = frozenset({418, 429})
-_INVALID_SYMBOL, _INVALID_INTERVAL, _ILLEGAL_CHARACTERS = -1121, -1120, -1100
+_MOST_BYTES = 64 << 20
 _TRANSIENT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError, OSError)
+
+
+Refusal = Callable[[int, Mapping[str, str], bytes, str], errors.ExchangeError]
+"""Turns status, headers, body and the place of an answer into an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,17 @@ class Answer(Generic[T]):
 
 @dataclass(slots=True)
 class Traffic:
-    """Counters of one client, for reports; `waited_s` is time between asking and answer, summed."""
+    """Counters of one client, for reports; `waited_s` is time between asking and answer, summed.
+
+    `trouble` says what is wrong while a request has failed more than once and is tried again, else it is empty.
+    """
 
     requests: int = 0
     weight: int = 0
     retries: int = 0
     bytes_received: int = 0
     waited_s: float = 0.0
+    trouble: str = ""
 
 
 class _Retry(Exception):  # noqa: N818 - a signal within this module, not an error
@@ -65,11 +75,19 @@ class Transport:
     base_url : str
         Scheme, host and port.
     budget : RequestBudget
-        Shared by everything in this process that talks to the host.
+        Shared by everything that talks to the host; the session's connector should be a `HoldingConnector`.
     attempts : int
         Tries per request, the first included.
     patience_s : float
         Longest Retry-After to sit out; a longer one is an error at once.
+    host : str
+        What the host is, for messages.
+    most_bytes : int
+        A longer body is not read: nothing of the protocol is that long.
+    refusal : callable
+        Makes the error of an answer that is neither 200 nor worth another try.
+    priority : "sweep" or "backfill"
+        Who waits first when weight gets scarce.
     """
 
     def __init__(
@@ -81,6 +99,10 @@ class Transport:
         concurrency: int,
         attempts: int,
         patience_s: float,
+        host: str = "exchange",
+        most_bytes: int = _MOST_BYTES,
+        refusal: Refusal | None = None,
+        priority: Priority = "sweep",
     ) -> None:
         self.traffic = Traffic()
         self.base_url = base_url
@@ -89,6 +111,10 @@ class Transport:
         self._slots = asyncio.Semaphore(concurrency)
         self._attempts = attempts
         self._patience_s = patience_s
+        self._host = host
+        self._most_bytes = most_bytes
+        self._refusal = refusal or refusal_of
+        self._priority = priority
 
     async def get(
         self, path: str, params: Mapping[str, str], weight: int, parse: Callable[[bytes], T]
@@ -111,32 +137,46 @@ class Transport:
                 failures.append(failure)
                 self.traffic.retries += 1
                 logger.debug("%s%s attempt %d: %s", self.base_url, path, attempt, failure.reason)
+                self._tell_trouble(failure, attempt)
                 if failure.after_s is None and attempt < self._attempts:
                     await asyncio.sleep(_full_jitter(attempt))
                 continue
+            self.traffic.trouble = ""
             return Answer(value, attempt, attempt * weight)
         raise self._given_up(path, failures)
+
+    def _tell_trouble(self, failure: _Retry, attempt: int) -> None:
+        """Say what is wrong once a second attempt has failed, since the next ones take up to a minute."""
+        if 2 <= attempt < self._attempts:
+            verb = " answers" if failure.reason.startswith("HTTP") else ":"
+            again = f"trying again ({attempt + 1} of {self._attempts})"
+            self.traffic.trouble = f"{self._host}{verb} {failure.reason}, {again}"
+            logger.warning("%s: %s", self.base_url, self.traffic.trouble)
 
     async def _attempt(
         self, path: str, params: Mapping[str, str], weight: int, parse: Callable[[bytes], T]
     ) -> T:
         where = f"{self.base_url}{path} {_shown(params)}".rstrip()
         async with self._slots:
-            self._refuse_long_pause(where)
-            await self._budget.acquire(weight)
-            status, headers, body = await self._send(path, params, weight)
+            sent = None
+            while sent is None:
+                at = await self._budget.acquire(
+                    weight, self._priority, lambda: self._refuse_long_pause(where)
+                )
+                sent = await self._send(path, params, weight, at)
+            status, headers, body = sent
         if status == 200:
             return _read(body, headers, parse, where)
         self._judge(status, headers, body, where)
         raise AssertionError("unreachable: _judge always raises")
 
     async def _send(
-        self, path: str, params: Mapping[str, str], weight: int
-    ) -> tuple[int, Mapping[str, str], bytes]:
+        self, path: str, params: Mapping[str, str], weight: int, acquired_at: float
+    ) -> tuple[int, Mapping[str, str], bytes] | None:
+        """Return status, headers and body; None if the host forbade requests before this one was written."""
         used: int | None = None
         started = time.perf_counter()
-        self.traffic.requests += 1
-        self.traffic.weight += weight
+        held_back = False
         try:
             async with self._session.get(
                 f"{self.base_url}{path}", params=params, allow_redirects=False
@@ -144,22 +184,49 @@ class Transport:
                 used = _used_weight(response.headers)
                 if response.status in _TOO_MANY:  # before anything else may go out
                     self._budget.pause(_retry_after_s(response.headers))
-                body = await response.read()
+                body = await self._body(response)
                 self.traffic.bytes_received += len(body)
                 return response.status, response.headers, body
+        except HeldBack:
+            held_back = True
+            return None
         except aiohttp.ClientConnectorError as error:
             raise _Retry(f"no connection: {_reason(error)}", unreachable=True) from error
         except _TRANSIENT as error:
             raise _Retry(_reason(error)) from error
         finally:
-            self._budget.settle(weight, used)
-            self.traffic.waited_s += time.perf_counter() - started
+            self._account(weight, used, acquired_at, started, sent=not held_back)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        told = response.content_length
+        if told is not None and told <= self._most_bytes and "Content-Encoding" not in response.headers:
+            return await response.read()
+        parts, length = [], 0
+        async for part in response.content.iter_any():
+            length += len(part)
+            if length > self._most_bytes:
+                raise errors.NotAnExchangeError(
+                    f"the answer is longer than {self._most_bytes:,} bytes: the {self._host} sends nothing so long",
+                    where=str(response.url),
+                    remedy=f"check the {self._host}'s URL, and for a proxy or login page between",
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    def _account(self, weight: int, used: int | None, acquired_at: float, started: float, sent: bool) -> None:
+        if not sent:
+            self._budget.release(weight)
+            return
+        self._budget.settle(weight, used, acquired_at)
+        self.traffic.requests += 1
+        self.traffic.weight += weight
+        self.traffic.waited_s += time.perf_counter() - started
 
     def _refuse_long_pause(self, where: str) -> None:
         paused_s = self._budget.paused_s()
         if paused_s > self._patience_s:
             raise errors.RateLimitedError(
-                f"the exchange forbids requests for another {math.ceil(paused_s)} s",
+                f"the {self._host} forbids requests for another {math.ceil(paused_s)} s",
                 where=where,
                 remedy="run again after that; what has been received so far is stored",
             )
@@ -170,16 +237,16 @@ class Transport:
             self._obey_retry_after(status, headers, body, where)
         if status >= 500:
             raise _Retry(f"HTTP {status}")
-        raise _refusal(status, headers, body, where)
+        raise self._refusal(status, headers, body, where)
 
     def _obey_retry_after(self, status: int, headers: Mapping[str, str], body: bytes, where: str) -> None:
         seconds = _retry_after_s(headers)
         if seconds <= self._patience_s:
             raise _Retry(f"HTTP {status}, Retry-After {seconds:g} s", after_s=seconds)
         kind = errors.BannedError if status == 418 else errors.RateLimitedError
-        said = _message(body) or "too many requests"
+        said = message_of(body) or "too many requests"
         raise kind(
-            f"HTTP {status}: {said}; the exchange forbids requests for {seconds:g} s",
+            f"HTTP {status}: {said}; the {self._host} forbids requests for {seconds:g} s",
             where=where,
             remedy="run again after that, and see whether something else on this address uses up the limit; "
             "what has been received so far is stored",
@@ -191,9 +258,9 @@ class Transport:
         where = f"{self.base_url}{path}"
         if last.unreachable:
             return errors.UnreachableError(
-                f"cannot reach the exchange after {len(failures)} attempts: {last.reason}",
+                f"cannot reach the {self._host} after {len(failures)} attempts: {last.reason}",
                 where=where,
-                remedy="check the exchange's URL, and that the network or the built-in exchange is up",
+                remedy=f"check the {self._host}'s URL, and that the network or the built-in exchange is up",
             )
         if last.after_s is not None:
             return errors.RateLimitedError(
@@ -214,66 +281,13 @@ def _read(body: bytes, headers: Mapping[str, str], parse: Callable[[bytes], T], 
     except NotJsonError as error:
         if not body or body.lstrip()[:1] in (b"[", b"{"):
             raise _Retry("the answer was cut off") from error
-        raise _not_an_exchange(200, headers, body, where) from error
+        raise not_an_exchange(200, headers, body, where) from error
     except ShapeError as error:
         raise errors.NotAnExchangeError(
             f"the answer is not what the protocol has here: {error}",
             where=where,
             remedy="check that the URL is the base URL of a host that speaks this protocol",
         ) from error
-
-
-def _refusal(status: int, headers: Mapping[str, str], body: bytes, where: str) -> errors.ExchangeError:
-    if status == 451:
-        return errors.RegionBlockedError(
-            "HTTP 451: this host does not serve the country the request comes from",
-            where=where,
-            remedy="set the exchange URL to a host that may serve you, e.g. the keyless market-data host",
-        )
-    if status == 403:
-        return errors.FirewallError(
-            "HTTP 403: the exchange's firewall turned the request away",
-            where=where,
-            remedy="wait some minutes and send less at a time; check a proxy on the way, if there is one",
-        )
-    said = _error_body(body)
-    if said is None:
-        return _not_an_exchange(status, headers, body, where)
-    code, message = said
-    kind: type[errors.ExchangeError] = errors.RequestRefusedError
-    remedy = "check symbol, interval and times of the request"
-    if code == _INVALID_SYMBOL or (code == _ILLEGAL_CHARACTERS and "'symbol'" in message):
-        kind, remedy = errors.UnknownSymbolError, "see the exchange's exchangeInfo for the symbols it has"
-    elif code == _INVALID_INTERVAL:
-        kind, remedy = errors.UnknownIntervalError, "use an interval of the protocol; case matters"
-    return kind(f"the exchange refused the request: {message} (code {code})", where=where, remedy=remedy)
-
-
-def _not_an_exchange(
-    status: int, headers: Mapping[str, str], body: bytes, where: str
-) -> errors.NotAnExchangeError:
-    kind = headers.get("Content-Type", "of no stated type").split(";")[0]
-    target = f", redirecting to {headers['Location']}" if "Location" in headers else ""
-    return errors.NotAnExchangeError(
-        f"HTTP {status}, {len(body)} bytes {kind}{target}: this is no exchange",
-        where=where,
-        remedy="check the exchange's URL (scheme, host and port only), and for a proxy or login page between",
-    )
-
-
-def _error_body(body: bytes) -> tuple[int, str] | None:
-    try:
-        value: Any = decode(body)
-    except NotJsonError:
-        return None
-    if isinstance(value, dict) and isinstance(value.get("code"), int):
-        return value["code"], str(value.get("msg", ""))
-    return None
-
-
-def _message(body: bytes) -> str | None:
-    said = _error_body(body)
-    return said[1] if said else None
 
 
 def _used_weight(headers: Mapping[str, str]) -> int | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from market.client import ExchangeClient
 from market.client_errors import UnknownSymbolError
 from market.errors import MarketError
+from market.source import KlineSource
 from market.symbol_names import suggest
 from market.wire import SymbolInfo
 
@@ -25,12 +25,12 @@ UNIVERSE_SCHEMA = pl.Schema(
 _QUOTE = "USDT"
 
 
-async def fetch_universe(client: ExchangeClient, selection: str) -> pl.DataFrame:
+async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
     """Return the chosen symbols with their 24-hour volume, best first.
 
     Parameters
     ----------
-    client : ExchangeClient
+    client : KlineSource
         Where to ask.
     selection : str
         "top:N" (the N symbols with the highest volume among those trading against USDT), "all" (every symbol
@@ -66,7 +66,15 @@ async def fetch_universe(client: ExchangeClient, selection: str) -> pl.DataFrame
     few = len(chosen) <= 100
     tickers = await client.ticker_24h([info.symbol for info in chosen] if few else None)
     ranked = _rank(chosen, tickers)
-    return ranked if count is None else ranked.head(count)
+    if count is None:
+        return ranked
+    if ranked["quote_volume_24h"].null_count() == ranked.height:
+        raise MarketError(
+            f"{selection!r} cannot be chosen: the exchange does not tell what was traded in 24 hours",
+            where=client.base_url,
+            remedy='choose symbols by name, or "all"',
+        )
+    return ranked.head(count)
 
 
 def _top_count(selection: str) -> int | None:
@@ -82,7 +90,7 @@ def _top_count(selection: str) -> int | None:
     return int(tail)
 
 
-def _named(client: ExchangeClient, known: list[SymbolInfo], selection: str) -> list[SymbolInfo]:
+def _named(client: KlineSource, known: list[SymbolInfo], selection: str) -> list[SymbolInfo]:
     by_name = {info.symbol: info for info in known}
     names = dict.fromkeys(name for part in selection.split(",") if (name := part.strip()))
     unknown = [name for name in names if name not in by_name]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import polars as pl
 
+from market.kline_text import Outline, outline, unknown_as_null
+from market.kline_text import read as read_texts
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA
 
 FIELDS: Final = 12
@@ -23,7 +25,6 @@ FIELDS: Final = 12
 _INTEGER_FIELDS: Final = frozenset(
     field for field, name in enumerate(KLINE_COLUMNS) if KLINE_SCHEMA[name] == pl.Int64
 )
-_OF_TRADES: Final = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -45,11 +46,10 @@ class MalformedRow:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
 class KlinePage:
-    """One answer to a klines request.
+    """One answer to a klines request; a regular one (see `market.kline_text`) is read when it is looked at.
 
-    Attributes
+    Parameters
     ----------
     frame : pl.DataFrame
         Readable rows in `KLINE_SCHEMA`, in the order received.
@@ -59,13 +59,72 @@ class KlinePage:
         All rows as they were sent, for the quarantine.
     requests, weight : int
         What the answer cost, retries included.
+
+    Attributes
+    ----------
+    outline : Outline or None
+        Rows and ends of a regular page.
+    body : bytes
+        Its text.
     """
 
-    frame: pl.DataFrame
-    malformed: tuple[MalformedRow, ...]
-    rows: list[Any]
-    requests: int = 1
-    weight: int = 0
+    __slots__ = ("_frame", "_parts", "body", "outline", "requests", "weight")
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        malformed: tuple[MalformedRow, ...] = (),
+        rows: Sequence[Any] = (),
+        requests: int = 1,
+        weight: int = 0,
+    ) -> None:
+        self._frame: pl.DataFrame | None = frame
+        self._parts: tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]] | None
+        self._parts = frame, malformed, list(rows)
+        self.requests, self.weight = requests, weight
+        self.outline: Outline | None = None
+        self.body = b""
+
+    @classmethod
+    def unread(cls, body: bytes, outline: Outline) -> KlinePage:
+        """Return a regular page that is read later, or never."""
+        page = cls.__new__(cls)
+        page._frame, page._parts, page.requests, page.weight = None, None, 1, 0
+        page.outline, page.body = outline, body
+        return page
+
+    def at_cost(self, requests: int, weight: int) -> KlinePage:
+        """Return this page, with what it cost."""
+        self.requests, self.weight = requests, weight
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many rows were sent."""
+        return self.outline.rows if self.outline is not None else len(self.rows)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Readable rows, in the order received."""
+        if self._frame is None:
+            quick = read_texts([self.body])
+            self._frame = self._read()[0] if quick is None else quick
+        return self._frame
+
+    @property
+    def malformed(self) -> tuple[MalformedRow, ...]:
+        """Rows that cannot be read; none where all could be read the quick way."""
+        return () if self.frame is not None and self._parts is None else self._read()[1]
+
+    @property
+    def rows(self) -> list[Any]:
+        """All rows as they were sent."""
+        return self._read()[2]
+
+    def _read(self) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
+        if self._parts is None:
+            self._parts = _read_carefully(self.body)
+        return self._parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,33 +170,32 @@ def decode(body: bytes) -> Any:
 
 
 def parse_klines(body: bytes) -> KlinePage:
-    """Read a klines answer.
+    """Read a klines answer; a regular one is only outlined.
 
     Raises
     ------
     NotJsonError, ShapeError
         If the body as a whole is not a list of rows.
     """
+    seen = outline(body)
+    return KlinePage.unread(body, seen) if seen is not None else KlinePage(*_read_carefully(body))
+
+
+def _read_carefully(body: bytes) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
+    """Return the readable rows, the others with the reason, and all of them as they were sent."""
     rows = decode(body)
     if not isinstance(rows, list):
         raise ShapeError(f"expected a list of klines, got {_shorten(body)}")
+    return read_rows(rows)
+
+
+def read_rows(rows: list[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
+    """Do what `parse_klines` does for rows as the wire has them: lists of 12 fields, decimals as text."""
     frame = _columns(rows)
     if frame is not None:
-        return KlinePage(_unknown_as_null(frame), (), rows)
-    page = _sort_out(rows)
-    return replace(page, frame=_unknown_as_null(page.frame))
-
-
-def _unknown_as_null(frame: pl.DataFrame) -> pl.DataFrame:
-    """Give null for what a source of plain OHLCV bars cannot know but must send as a number.
-
-    There is no volume without a trade: a row with volume and no trades says that its trades, its quote volume and
-    its takers are not known. Zeros would pass for market data.
-    """
-    unknown = (pl.col("trades") == 0) & (pl.col("volume") > 0)
-    if not frame.select(unknown.any()).item():
-        return frame
-    return frame.with_columns(pl.when(~unknown).then(pl.col(name)).alias(name) for name in _OF_TRADES)
+        return unknown_as_null(frame), (), rows
+    readable, malformed = _sort_out(rows)
+    return unknown_as_null(readable), malformed, rows
 
 
 def _columns(rows: list[Any]) -> pl.DataFrame | None:
@@ -167,7 +225,7 @@ def _column(name: str, values: Sequence[Any], kind: type) -> pl.Series | None:
     return None if column.null_count() or not column.is_finite().all() else column
 
 
-def _sort_out(rows: list[Any]) -> KlinePage:
+def _sort_out(rows: list[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...]]:
     """Read rows one by one: the slow way, taken only by a page with something wrong in it."""
     readable, malformed = [], []
     for position, row in enumerate(rows):
@@ -180,7 +238,7 @@ def _sort_out(rows: list[Any]) -> KlinePage:
     frame = _columns(readable)
     if frame is None:
         raise ShapeError("rows read one by one cannot be read together")
-    return KlinePage(frame, tuple(malformed), rows)
+    return frame, tuple(malformed)
 
 
 def _fault(row: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from assets.time_steps import close_of_next_bar
 from orchestration.cli.run import failures_of, run_job
 from orchestration.instance import open_instance
 
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 _STEP_MARGIN_MS = 1_000  # past the close, so that the bar is closed and not closing
 
 
@@ -37,6 +39,10 @@ class StageFailedError(Exception):
     """A stage of the demo failed; its message has been shown."""
 
 
+class StageInterruptedError(Exception):
+    """A stage in a process of its own was ended by Ctrl-C, and has said so."""
+
+
 def run_demo(*, retrain: bool) -> int:
     """Run the demo and return the exit code."""
     console = Console(stderr=True)
@@ -51,6 +57,8 @@ def run_demo(*, retrain: bool) -> int:
             stages = list(_stages(console, settings, url, retrain=retrain))
     except StageFailedError:
         return 1
+    except StageInterruptedError:
+        return INTERRUPTED
     _close(console, settings, stages)
     return 0
 
@@ -101,7 +109,13 @@ def _in_process(job: str) -> list[str]:
 def _in_child(job: str) -> list[str]:
     """Run a job in a process of its own: TensorFlow's memory is given back when it ends."""
     command = [sys.executable, "-m", "orchestration.cli", "run", job]
-    code = subprocess.run(command, check=False).returncode
+    former = signal.signal(signal.SIGINT, lambda *_: None)  # the child gets the Ctrl-C too, and tells of it
+    try:
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if code == INTERRUPTED:
+        raise StageInterruptedError(job)
     return [] if code == 0 else [f"{job} failed (its message is above)"]
 
 

@@ -21,7 +21,8 @@ from kernels.compute import compute
 from kernels.errors import UnknownFeature
 from kernels.series import BAR_COLUMNS
 from kernels.windows import complete_windows, window_view
-from market.store import Panel
+from market.intervals import interval_ms
+from market.store import KlineStore, Panel, part_of
 from serving.bundle import Bundle
 from serving.cache import ArrayCache, cache_key
 from serving.errors import SweepError
@@ -82,6 +83,22 @@ def needed_columns(bundle: Bundle) -> tuple[str, ...]:
         ) from error
     found = dict.fromkeys((*BAR_COLUMNS, *(column for columns in inputs for column in columns)))
     return tuple(column for column in found if column != "open_time")
+
+
+def read_panel(store: KlineStore, bundle: Bundle, interval: str, symbols: Sequence[str], end: int) -> Panel:
+    """Return the bars that the model needs of these symbols, the last of them closed at `end` (ms).
+
+    They come from the published panel where it is current and holds all of them, otherwise from the store: the
+    same bits, a few milliseconds instead of a few hundred for 500 symbols.
+    """
+    columns = needed_columns(bundle)  # says which feature is unknown, and where
+    bars = history_bars(bundle.feature_names, bundle.window)
+    published = store.published_panel(interval)
+    if published is not None:
+        start = end - bars * interval_ms(interval)
+        if (part := part_of(published, symbols, start, end, columns)) is not None:
+            return part
+    return store.panel(interval, symbols, bars=bars, end=end, columns=columns)
 
 
 def model_inputs(panel: Panel, bundle: Bundle, cache: ArrayCache | None = None) -> ModelInputs:

@@ -19,7 +19,7 @@ from market.store import PREDICTION_SCHEMA, KlineStore
 from serving.bundle import Bundle, current_version, load_bundle
 from serving.cache import ArrayCache
 from serving.errors import BundleError, SweepError
-from serving.inputs import CacheUse, history_bars, model_inputs, needed_columns
+from serving.inputs import CacheUse, model_inputs, read_panel
 from serving.predictor import THREADS, Forecasts, Predictor
 from serving.skipping import skip_reasons, utc
 
@@ -122,13 +122,7 @@ def sweep(
         spans = _spans(store, chosen, asked)
         newest_closed = floor_time(now_ms, chosen) - interval_ms(chosen)
         bar = _bar(spans, newest_closed, chosen)
-        panel = store.panel(
-            chosen,
-            asked,
-            bars=history_bars_of(bundle),
-            end=bar + interval_ms(chosen),
-            columns=needed_columns(bundle),
-        )
+        panel = read_panel(store, bundle, chosen, asked, bar + interval_ms(chosen))
     with clock.stage("features"):
         inputs = model_inputs(panel, bundle, cache)
         skipped = skip_reasons(panel, inputs, bundle, spans)
@@ -145,7 +139,8 @@ def sweep(
     staleness = (newest_closed - bar) // interval_ms(chosen)
     if staleness:
         logger.warning(
-            "the newest %s bar stored opened %s, %d bars behind the exchange", chosen, utc(bar), staleness
+            "the newest %s bar stored opened %s, %d bar%s behind the exchange",
+            *(chosen, utc(bar), staleness, "" if staleness == 1 else "s"),
         )
     return SweepReport(
         frame=frame,
@@ -159,12 +154,6 @@ def sweep(
         cache=inputs.cache,
         predictor=predictor,
     )
-
-
-def history_bars_of(bundle: Bundle) -> int:
-    """Return the bars that a sweep with this model reads."""
-    needed_columns(bundle)  # says which feature is unknown, and where
-    return history_bars(bundle.feature_names, bundle.window)
 
 
 class _StageClock:

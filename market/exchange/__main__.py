@@ -21,6 +21,8 @@ import uvicorn
 from market.errors import MarketError
 from market.exchange.clock import ExchangeClock, format_time, parse_time
 from market.exchange.exchange import Exchange
+from market.exchange.futures import WEIGHT_PER_MINUTE as FUTURES_WEIGHT
+from market.exchange.futures import limit_policy
 from market.exchange.limits import LimitPolicy, WeightLimiter
 from market.exchange.listing import GENESIS_MS, MAX_SYMBOLS
 from market.exchange.replay import ReplayMarket
@@ -63,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="how fast its clock runs; 0 stands still (default %(default)s)",
     )
-    add("--weight-limit", type=int, default=LimitPolicy.weight_per_minute, metavar="N",
-        help="request weight per minute and address; 0 is no limit (default %(default)s)")  # fmt: skip
+    add("--weight-limit", type=int, metavar="N", help="request weight per minute and address; 0 is no limit "
+        f"(default {LimitPolicy.weight_per_minute}, futures {FUTURES_WEIGHT})")  # fmt: skip
     add("--until-stdin-closes", action="store_true", help="stop when standard input ends (for launchers)")
     return parser
 
@@ -92,16 +94,18 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             where=f"--now {options.now}",
             remedy="give a later time",
         )
-    if options.weight_limit < 0:
+    weight = options.weight_limit
+    if weight is not None and weight < 0:
         raise ExchangeSetupError(
-            f"weight limit {options.weight_limit} is not possible",
+            f"weight limit {weight} is not possible",
             where="--weight-limit",
             remedy="0 is no limit",
         )
-    limits = LimitPolicy(
-        weight_per_minute=options.weight_limit, raw_per_5m=61_000 if options.weight_limit else 0
-    )
-    exchange = Exchange(market, clock, WeightLimiter(limits))
+    exchange = Exchange(market, clock)
+    if weight is not None:
+        spot = LimitPolicy(weight_per_minute=weight, raw_per_5m=61_000 if weight else 0)
+        exchange.limiter = WeightLimiter(spot)
+        exchange.futures_limiter = WeightLimiter(limit_policy(weight))
     with _listen(options.host, options.port) as listener:
         _announce(exchange, listener, options.host)
         _serve(build_app(exchange, token), listener, options.until_stdin_closes)

@@ -8,7 +8,9 @@ from typing import Any, Final
 from market.exchange.limits import LimitPolicy
 from market.exchange.source import DayStatistics, Instrument
 
-_UNLIMITED: Final = 2_000_000_000  # what is advertised where there is no limit
+UNLIMITED: Final = 2_000_000_000
+"""What is advertised where there is no limit."""
+
 _MINI_FIELDS: Final = (
     "symbol",
     "openPrice",
@@ -31,17 +33,18 @@ def exchange_info(instruments: list[Instrument], now_ms: int, policy: LimitPolic
         "timezone": "UTC",
         "serverTime": now_ms,
         "rateLimits": [
-            _rate_limit("REQUEST_WEIGHT", "MINUTE", 1, policy.weight_per_minute or _UNLIMITED),
-            _rate_limit("ORDERS", "SECOND", 10, 100),
-            _rate_limit("ORDERS", "DAY", 1, 200_000),
-            _rate_limit("RAW_REQUESTS", "MINUTE", 5, policy.raw_per_5m or _UNLIMITED),
+            rate_limit("REQUEST_WEIGHT", "MINUTE", 1, policy.weight_per_minute or UNLIMITED),
+            rate_limit("ORDERS", "SECOND", 10, 100),
+            rate_limit("ORDERS", "DAY", 1, 200_000),
+            rate_limit("RAW_REQUESTS", "MINUTE", 5, policy.raw_per_5m or UNLIMITED),
         ],
         "exchangeFilters": [],
         "symbols": [_symbol(instrument) for instrument in instruments],
     }
 
 
-def _rate_limit(kind: str, interval: str, count: int, limit: int) -> dict[str, Any]:
+def rate_limit(kind: str, interval: str, count: int, limit: int) -> dict[str, Any]:
+    """Return one entry of ``rateLimits``."""
     return {"rateLimitType": kind, "interval": interval, "intervalNum": count, "limit": limit}
 
 

@@ -90,6 +90,11 @@ class _Controls:
         wish = await _object(request, kinds)
         policy: LimitPolicy = dataclasses.replace(self._exchange.limiter.policy, **wish)
         self._exchange.limiter = WeightLimiter(policy)
+        # The futures' own default stays until a weight is given; requests are not counted there.
+        weight = wish.get("weight_per_minute", self._exchange.futures_limiter.policy.weight_per_minute)
+        self._exchange.futures_limiter = WeightLimiter(
+            dataclasses.replace(policy, weight_per_minute=weight, raw_per_5m=0)
+        )
         return policy
 
     async def truth(self, request: Request) -> Any:

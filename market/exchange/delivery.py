@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from market.exchange.exchange import Answer, Exchange, Handler, Weigher
 from market.exchange.faults import Fault
-from market.exchange.limits import Verdict
+from market.exchange.limits import LimitPolicy, Verdict
 from market.exchange.protocol import ApiError
 
-_JSON: Final = (b"content-type", b"application/json;charset=UTF-8")
+_JSON: Final = b"application/json;charset=UTF-8"
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -41,17 +41,18 @@ class ApiEndpoint:
         counter.requests += 1
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         fault = exchange.faults.next_for(self._path, query) if exchange.faults.faults else None
-        if fault is not None and await _interrupted(fault, send):
+        if fault is not None and await interrupted(fault, send):
             counter.refused += 1
             return
         weight = self._weigher(query)
-        verdict = exchange.limiter.admit(_address(scope), weight)
+        limiter = exchange.limiter_of(self._path)
+        verdict = limiter.admit(_address(scope), weight)
         counter.weight += weight
         headers = _weight_headers(verdict)
         if verdict.status != 200:
             counter.refused += 1
             headers.append((b"retry-after", str(verdict.retry_after_s).encode()))
-            await respond(send, verdict.status, _refusal(verdict, exchange), headers)
+            await respond(send, verdict.status, _refusal(verdict, limiter.policy), headers)
             return
         try:
             answer = await self._handler(query, _microseconds(scope))
@@ -63,7 +64,7 @@ class ApiEndpoint:
         counter.bytes += len(answer.body)
         body = self._damaged(fault, answer)
         if fault is not None and fault.truncate:
-            await _truncate(send, body, headers)
+            await truncate(send, body, headers)
         else:
             await respond(send, 200, body, headers)
 
@@ -87,14 +88,23 @@ class Gate:
     ----------
     endpoints
         Applications of the protocol's paths.
+    folders
+        Applications of everything below a path.
     rest
         Application for everything else.
     token
         Secret that every request must carry in ``X-MBX-APIKEY``; the others get 401.
     """
 
-    def __init__(self, endpoints: Mapping[str, ApiEndpoint], rest: ASGIApp, token: str | None) -> None:
+    def __init__(
+        self,
+        endpoints: Mapping[str, ASGIApp],
+        folders: Mapping[str, ASGIApp],
+        rest: ASGIApp,
+        token: str | None,
+    ) -> None:
         self._endpoints = endpoints
+        self._folders = folders
         self._rest = rest
         self._token = token.encode() if token else None
 
@@ -107,18 +117,27 @@ class Gate:
             body = orjson.dumps({"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."})
             await respond(send, 401, body, [])
             return
-        endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "GET" else None
+        endpoint = self._endpoint(scope["path"]) if scope["method"] == "GET" else None
         await (self._rest if endpoint is None else endpoint)(scope, receive, send)
 
+    def _endpoint(self, path: str) -> ASGIApp | None:
+        found = self._endpoints.get(path)
+        if found is not None:
+            return found
+        return next((app for prefix, app in self._folders.items() if path.startswith(prefix)), None)
 
-async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
+
+async def respond(
+    send: Send, status: int, body: bytes, headers: Headers, content_type: bytes = _JSON
+) -> None:
     """Send a whole response."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]})
+    kind = (b"content-type", content_type)
+    await send({"type": "http.response.start", "status": status, "headers": [kind, length, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _interrupted(fault: Fault, send: Send) -> bool:
+async def interrupted(fault: Fault, send: Send) -> bool:
     """Do what a fault does before the request is looked at; True where that was all."""
     if fault.latency_ms:
         await asyncio.sleep(fault.latency_ms / 1000)
@@ -134,9 +153,11 @@ async def _interrupted(fault: Fault, send: Send) -> bool:
     return True
 
 
-async def _truncate(send: Send, body: bytes, headers: Headers) -> None:
+async def truncate(send: Send, body: bytes, headers: Headers, content_type: bytes = _JSON) -> None:
+    """Promise the whole body, send half of it and hang up."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length, *headers]})
+    kind = (b"content-type", content_type)
+    await send({"type": "http.response.start", "status": 200, "headers": [kind, length, *headers]})
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
     await _hang_up(send, hard=False)
 
@@ -181,14 +202,13 @@ def _weight_headers(verdict: Verdict) -> Headers:
     return [(b"x-mbx-used-weight", used), (b"x-mbx-used-weight-1m", used)]
 
 
-def _refusal(verdict: Verdict, exchange: Exchange) -> bytes:
+def _refusal(verdict: Verdict, policy: LimitPolicy) -> bytes:
     if verdict.status == 418:
         message = (
             f"Way too much request weight used; IP banned until {int(verdict.banned_until * 1000)}. "
             "Please use WebSocket Streams for live updates to avoid bans."
         )
     else:
-        policy = exchange.limiter.policy
         over_weight = policy.weight_per_minute and verdict.used_weight > policy.weight_per_minute
         budget = (
             f"request weight used; current limit is {policy.weight_per_minute} request weight per 1 MINUTE"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from market.exchange import answers, protocol
+from market.exchange import answers, futures, protocol
 from market.exchange.clock import ExchangeClock
 from market.exchange.faults import FaultPlan
 from market.exchange.limits import LimitPolicy, WeightLimiter
@@ -56,13 +56,14 @@ class Exchange:
         What is served.
     clock
         The time that the exchange lives in.
-    limiter
-        Weight accounting, on real time.
+    limiter, futures_limiter
+        Weight accounting of the spot and of the futures routes, on real time.
     """
 
     market: Market
     clock: ExchangeClock
     limiter: WeightLimiter = field(default_factory=lambda: WeightLimiter(LimitPolicy()))
+    futures_limiter: WeightLimiter = field(default_factory=lambda: WeightLimiter(futures.limit_policy()))
     faults: FaultPlan = field(default_factory=FaultPlan)
     counters: dict[str, RouteCounter] = field(default_factory=dict)
     last_request: float = 0.0
@@ -70,6 +71,10 @@ class Exchange:
     def __post_init__(self) -> None:
         self._pages: OrderedDict[KlineQuery, KlinePage] = OrderedDict()
         self._page_bytes = 0
+
+    def limiter_of(self, path: str) -> WeightLimiter:
+        """Return the accounting that a route belongs to."""
+        return self.futures_limiter if path.startswith(futures.PREFIX) else self.limiter
 
     def counter(self, path: str) -> RouteCounter:
         """Return the counter of a route."""
@@ -120,7 +125,38 @@ class Exchange:
     async def klines(self, query: Query, microseconds: bool) -> Answer:
         """Answer GET /api/v3/klines."""
         now = self.clock.now()
-        wish = protocol.kline_query(query, self.market, now, microseconds)
+        return self._page(protocol.kline_query(query, self.market, now, microseconds), now)
+
+    async def futures_time(self, query: Query, microseconds: bool) -> Answer:
+        """Answer GET /fapi/v1/time, always in milliseconds."""
+        return await self.server_time(query, False)
+
+    async def futures_info(self, query: Query, microseconds: bool) -> Answer:
+        """Answer GET /fapi/v1/exchangeInfo: all symbols."""
+        now = self.clock.now()
+        protocol.refuse_unread(query, ())
+        instruments = self.market.instruments(now)
+        info = futures.exchange_info(instruments, now, self.futures_limiter.policy)
+        return Answer(orjson.dumps(info), len(instruments))
+
+    async def futures_ticker(self, query: Query, microseconds: bool) -> Answer:
+        """Answer GET /fapi/v1/ticker/24hr: one object for ``symbol``, else an array of all."""
+        now = self.clock.now()
+        protocol.refuse_unread(query, ("symbol",))
+        wanted = protocol.symbol_list(query, self.market, now)
+        names = wanted or [instrument.symbol for instrument in self.market.instruments(now)]
+        days = []
+        for name in names:
+            days.append(futures.ticker(self.market.day_statistics(name, now)))
+            await asyncio.sleep(0)
+        return Answer(orjson.dumps(days[0] if wanted else days), len(days))
+
+    async def futures_klines(self, query: Query, microseconds: bool) -> Answer:
+        """Answer GET /fapi/v1/klines; times are always in milliseconds."""
+        now = self.clock.now()
+        return self._page(protocol.kline_query(query, self.market, now, False, futures.KLINES), now)
+
+    def _page(self, wish: KlineQuery, now: int) -> Answer:
         page = self._pages.get(wish)
         if page is None:
             page = self.market.klines(wish, now)
@@ -169,6 +205,11 @@ def api_routes(exchange: Exchange) -> dict[str, tuple[Handler, Weigher]]:
         "/api/v3/ping": (exchange.ping, fixed(protocol.TIME_WEIGHT)),
         "/api/v3/exchangeInfo": (exchange.exchange_info, fixed(protocol.EXCHANGE_INFO_WEIGHT)),
         "/api/v3/ticker/24hr": (exchange.ticker, _weigh_ticker),
+        "/fapi/v1/klines": (exchange.futures_klines, futures.klines_weight),
+        "/fapi/v1/time": (exchange.futures_time, fixed(1)),
+        "/fapi/v1/ping": (exchange.ping, fixed(1)),
+        "/fapi/v1/exchangeInfo": (exchange.futures_info, fixed(1)),
+        "/fapi/v1/ticker/24hr": (exchange.futures_ticker, futures.ticker_weight),
     }
 
 
@@ -196,6 +237,7 @@ def describe(exchange: Exchange, version: str) -> dict[str, Any]:
         "speed": exchange.clock.speed,
         "symbols": names,
         "limits": vars(exchange.limiter.policy),
+        "futures_limits": vars(exchange.futures_limiter.policy),
         "served": {"total": vars(total), "routes": counters},
         **exchange.market.describe(),
     }

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from market.exchange.archive_files import ARCHIVE_FAULTS
 from market.exchange.source import ExchangeSetupError
 
 MUTATIONS: Final = (
@@ -49,6 +50,9 @@ class Fault:
         Promise the whole body, send half of it and hang up.
     malformed_row, open_time, mutation
         Damage one row of a klines page: that with ``open_time``, else the first; one of `MUTATIONS`.
+    archive
+        What is wrong with an archive file, one of `ARCHIVE_FAULTS`: its checksum is another one, its zip was cut off
+        before the checksum was made, or it was rewritten. Such a fault has the path ``/data/`` unless one is given.
     """
 
     path: str = "/api/v3/"
@@ -64,6 +68,7 @@ class Fault:
     malformed_row: bool = False
     open_time: int | None = None
     mutation: str = "high_below_low"
+    archive: str | None = None
 
     def befalls(self, path: str, query: Mapping[str, str]) -> bool:
         """Tell whether a request is one of those meant."""
@@ -160,6 +165,7 @@ _ALLOWED: Final[dict[str, tuple[type, ...]]] = {
     "malformed_row": (bool,),
     "open_time": (int, type(None)),
     "mutation": (str,),
+    "archive": (str, type(None)),
 }
 
 
@@ -176,7 +182,12 @@ def _parse(wish: Any) -> Fault:
         if not isinstance(value, _ALLOWED[name]) or (isinstance(value, bool) and bool not in _ALLOWED[name]):
             remedy = f"give a value of type {' or '.join(kind.__name__ for kind in _ALLOWED[name])}"
             raise ExchangeSetupError(f"{name} cannot be {value!r}", where=where, remedy=remedy)
+    if wish.get("archive") is not None:
+        wish = {"path": "/data/", **wish}
     fault = Fault(**wish)
+    if fault.archive not in (None, *ARCHIVE_FAULTS):
+        remedy = f"use one of {', '.join(ARCHIVE_FAULTS)}"
+        raise ExchangeSetupError(f"unknown archive fault {fault.archive!r}", where=where, remedy=remedy)
     if fault.mutation not in MUTATIONS:
         remedy = f"use one of {', '.join(MUTATIONS)}"
         raise ExchangeSetupError(f"unknown mutation {fault.mutation!r}", where=where, remedy=remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -17,7 +18,32 @@ EXCHANGE_INFO_WEIGHT: Final = 20
 MAX_LIMIT: Final = 1000
 DEFAULT_LIMIT: Final = 500
 
-_KLINE_PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "timeZone")
+
+@dataclass(frozen=True)
+class KlineRules:
+    """What one market's klines route accepts.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        Those that it reads.
+    max_limit : int
+        Most rows of one answer.
+    refuses_more : bool
+        Whether a greater limit is an error; else it means `max_limit`.
+    lacks : frozenset of str
+        Intervals of the protocol that this market does not have.
+    """
+
+    parameters: tuple[str, ...]
+    max_limit: int
+    refuses_more: bool
+    lacks: frozenset[str]
+
+
+SPOT_KLINES: Final = KlineRules(
+    ("symbol", "interval", "startTime", "endTime", "limit", "timeZone"), MAX_LIMIT, False, frozenset()
+)
 _SYMBOL_PATTERN: Final = "^[A-Z0-9-_.]{1,20}$"
 _INTEGER_PATTERN: Final = "^[0-9]{1,20}$"
 _SYMBOL: Final = re.compile(r"[A-Z0-9_.\-]{1,20}\Z")
@@ -64,8 +90,14 @@ def refuse_unread(given: Iterable[str], known: tuple[str, ...]) -> None:
         raise ApiError(-1104, message)
 
 
-def kline_query(given: Mapping[str, str], market: Market, now_ms: int, microseconds: bool) -> KlineQuery:
-    """Check the parameters of GET /api/v3/klines.
+def kline_query(
+    given: Mapping[str, str],
+    market: Market,
+    now_ms: int,
+    microseconds: bool,
+    rules: KlineRules = SPOT_KLINES,
+) -> KlineQuery:
+    """Check the parameters of GET /api/v3/klines, or of another market's klines route by its `rules`.
 
     Raises
     ------
@@ -77,21 +109,20 @@ def kline_query(given: Mapping[str, str], market: Market, now_ms: int, microseco
     interval = given.get("interval") or ""
     if not interval:
         raise missing("interval")
-    if interval not in PROTOCOL_INTERVALS or not market.serves(interval):
+    if interval not in PROTOCOL_INTERVALS or interval in rules.lacks or not market.serves(interval):
         raise ApiError(-1120, "Invalid interval.")
     start = _integer(given, "startTime")
     end = _integer(given, "endTime")
     limit = _integer(given, "limit")
-    if limit == 0:
+    if limit == 0 or (rules.refuses_more and limit is not None and limit > rules.max_limit):
         raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
     if start is not None and end is not None and start > end:
         raise ApiError(-1023, "Start time is greater than end time.")
+    refuse_unread(given, rules.parameters)
     if given.get("timeZone", "0") not in ("0", "00:00", "+00:00", "0:00"):
         raise ApiError(-1130, "Data sent for parameter 'timeZone' is not valid.")
-    refuse_unread(given, _KLINE_PARAMETERS)
-    return KlineQuery(
-        symbol, interval, start, end, min(DEFAULT_LIMIT if limit is None else limit, MAX_LIMIT), microseconds
-    )
+    rows = min(DEFAULT_LIMIT if limit is None else limit, rules.max_limit)
+    return KlineQuery(symbol, interval, start, end, rows, microseconds)
 
 
 def symbol_parameter(given: Mapping[str, str], market: Market, now_ms: int) -> str:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from market.exchange.archive_endpoint import PREFIX as ARCHIVES
+from market.exchange.archive_endpoint import ArchiveEndpoint
 from market.exchange.control import control_routes
 from market.exchange.delivery import ApiEndpoint, Gate
 from market.exchange.exchange import Exchange, api_routes
@@ -37,4 +39,5 @@ def build_app(exchange: Exchange, token: str | None = None) -> ASGIApp:
         path: ApiEndpoint(exchange, path, handler, weigher)
         for path, (handler, weigher) in api_routes(exchange).items()
     }
-    return Gate(endpoints, Starlette(routes=control_routes(exchange), lifespan=lifespan), token)
+    folders = {ARCHIVES: ArchiveEndpoint(exchange)}
+    return Gate(endpoints, folders, Starlette(routes=control_routes(exchange), lifespan=lifespan), token)

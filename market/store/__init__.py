@@ -1,7 +1,10 @@
 """The klines store: hot bars in SQLite or PostgreSQL, cold ones in Parquet, behind one door."""
 
+from market.store.compaction import CompactionReport
 from market.store.gaps import GAP_SCHEMA, LEDGER_SCHEMA
 from market.store.panel import PANEL_COLUMNS, Panel
+from market.store.published import part_of
+from market.store.removal import RemovalReport
 from market.store.roll import RollReport
 from market.store.store import GRACE_MS, SPANS_SCHEMA, KlineStore
 from market.store.tables import FLAG_SCHEMA, PREDICTION_SCHEMA, QUARANTINE_SCHEMA
@@ -16,8 +19,11 @@ __all__ = [
     "PREDICTION_SCHEMA",
     "QUARANTINE_SCHEMA",
     "SPANS_SCHEMA",
+    "CompactionReport",
     "KlineStore",
     "Panel",
+    "RemovalReport",
     "RollReport",
     "WriteResult",
+    "part_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from market.errors import MarketError
 from market.intervals import interval_ms
-from market.klines import STORED_SCHEMA, conform, validate
+from market.klines import STORED_SCHEMA, validate
+from market.sound_bars import in_order
 from market.store.spans import TIME_LIMIT
 
 VALUE_COLUMNS: Final[tuple[str, ...]] = (
@@ -37,8 +38,14 @@ BAR: Final = np.dtype(
 Bars = NDArray[np.void]
 
 
-def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
+def accept(frame: pl.DataFrame, interval: str, *, trusted: bool = False) -> pl.DataFrame:
     """Return the bars of `frame` in canonical form, sorted by symbol and open_time.
+
+    Parameters
+    ----------
+    trusted : bool
+        The frame is what `market.klines.validate` called good: only its schema, its order and that its values
+        are finite are looked at again.
 
     Raises
     ------
@@ -51,7 +58,9 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
             where=f"columns {', '.join(frame.columns) or 'none'}",
             remedy="give bars of one or more symbols with the symbol in its own column",
         )
-    good, refused = validate(conform(frame), interval)
+    if trusted and frame.schema == STORED_SCHEMA and in_order(frame) and _finite(frame):
+        return _within_reach(frame, interval)
+    good, refused = validate(frame, interval)
     if not refused.is_empty():
         first = refused.row(0, named=True)
         raise MarketError(
@@ -59,6 +68,25 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
             where=f"{first['symbol']} {interval} open_time {first['open_time']}",
             remedy="part good from refused rows with market.klines.validate; quarantine the latter",
         )
+    return _within_reach(good, interval)
+
+
+def _finite(frame: pl.DataFrame) -> bool:
+    """Tell whether all values are finite; only those that a source may not know may be null."""
+    for name in VALUE_COLUMNS:
+        series = frame[name]
+        if series.null_count():
+            if name not in _OPTIONAL_VALUES:
+                return False
+            series = series.drop_nulls()
+        # numpy: on a few hundred rows each expression of Polars costs more than the check itself.
+        if not np.isfinite(series.to_numpy()).all():
+            return False
+    return True
+
+
+def _within_reach(good: pl.DataFrame, interval: str) -> pl.DataFrame:
+    """Refuse times that the store's keys cannot hold, and thereby times in other units than ms."""
     if good.height and not (good["open_time"].min() >= 0 and good["open_time"].max() < TIME_LIMIT):  # type: ignore[operator]
         raise MarketError(
             "an open_time lies before 1970 or after 2248",
@@ -72,12 +100,34 @@ def pack(good: pl.DataFrame, symbol_ids: Mapping[str, int]) -> Bars:
     """Pack accepted bars, shape (bars,), in the order of the database's key: open_time, symbol number."""
     bars = np.empty(good.height, BAR)
     bars["open_time"] = good["open_time"].to_numpy()
-    numbers = map(symbol_ids.__getitem__, good["symbol"].to_list())
-    bars["symbol_id"] = np.fromiter(numbers, np.int64, good.height)
-    values = good.select(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in VALUE_COLUMNS)
+    first = symbol_starts(good)  # rows are by symbol: one look-up for each, not for each row
+    numbers = np.array([symbol_ids[name] for name in good["symbol"][first].to_list()], np.int64)
+    bars["symbol_id"] = np.repeat(numbers, np.diff(first, append=good.height))
     for name in VALUE_COLUMNS:
-        bars[name] = values[name].to_numpy() + 0.0  # -0.0 becomes 0.0: equal bars have equal bytes
+        bars[name] = values_of(good[name]) + 0.0  # -0.0 becomes 0.0: equal bars have equal bytes
     return bars[np.lexsort((bars["symbol_id"], bars["open_time"]))]
+
+
+def symbols_of(good: pl.DataFrame) -> list[str]:
+    """Return the symbols of accepted bars, each once."""
+    names: list[str] = good["symbol"][symbol_starts(good)].to_list()
+    return names
+
+
+def symbol_starts(good: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the first row of each run of one symbol."""
+    symbols = good["symbol"]
+    if symbols.is_empty():
+        return np.empty(0, np.int64)
+    changes = np.flatnonzero((symbols.slice(1) != symbols.slice(0, len(symbols) - 1)).to_numpy())
+    return np.concatenate(([0], changes + 1))
+
+
+def values_of(series: pl.Series) -> NDArray[np.float64]:
+    """Return a column's values, NaN for null."""
+    if series.null_count():
+        series = series.cast(pl.Float64).fill_null(np.nan)
+    return series.to_numpy().astype(np.float64, copy=False)
 
 
 def unpack(bars: Bars, names: Mapping[int, str], interval: str) -> pl.DataFrame:
@@ -106,6 +156,16 @@ def overlay(below: Bars, above: Bars) -> Bars:
         both["symbol_id"][1:] == both["symbol_id"][:-1]
     )
     return both[np.concatenate(([True], ~same))] if len(both) else both
+
+
+def only(bars: Bars, symbol_ids: Sequence[int]) -> Bars:
+    """Return those bars that are of these symbols."""
+    ids = bars["symbol_id"]
+    chosen = np.zeros(int(ids.max()) + 1 if len(ids) else 0, bool)
+    wanted = np.asarray(symbol_ids, np.int64)
+    chosen[wanted[wanted < len(chosen)]] = True
+    kept = chosen[ids]
+    return bars if kept.all() else bars[kept]
 
 
 def none() -> Bars:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def load(transaction: Transaction, interval: str, symbol_ids: Sequence[int], sta
         " ORDER BY symbol_id, start_time",
         parameters,
     )
-    table = np.array(rows, np.int64).reshape(-1, 3)
+    table = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3)
     if not condition:
         table = table[np.isin(table[:, 0], np.asarray(symbol_ids, np.int64))]
     return np.stack((spans.place(table[:, 0], table[:, 1]), spans.place(table[:, 0], table[:, 2])), axis=1)
@@ -43,11 +44,35 @@ def extend(transaction: Transaction, interval: str, known: Int64s, added: Int64s
         Newly covered spans on the common line.
     """
     merged = spans.merge(np.concatenate((known, added)))
-    gone = np.setdiff1d(known[:, 0], merged[:, 0])
-    before = dict(known.tolist())
-    changed = [(start, end) for start, end in merged.tolist() if before.get(start) != end]
+    at = np.minimum(np.searchsorted(known[:, 0], merged[:, 0]), max(len(known) - 1, 0))
+    grown = known[at, 0] == merged[:, 0] if len(known) else np.zeros(len(merged), bool)
+    ends = known[at[grown], 1]
+    longer = ends != merged[grown, 1]
+    gone = np.setdiff1d(known[:, 0], merged[:, 0], assume_unique=True)
     transaction.delete(COVERAGE, [(interval, *key) for key in _pairs(gone)])
-    transaction.upsert(COVERAGE, _rows(interval, np.array(changed, np.int64).reshape(-1, 2)))
+    _lengthen(transaction, interval, ends[longer], merged[grown][longer, 1])
+    transaction.upsert(COVERAGE, _rows(interval, merged[~grown]))
+
+
+def cut(transaction: Transaction, interval: str, known: Int64s, holes: Int64s) -> None:
+    """Take spans out of the coverage; `known` are all covered spans that touch them, as `load` returned them."""
+    pieces, _ = spans.subtract(known, holes)
+    transaction.delete(COVERAGE, [(interval, *key) for key in _pairs(known[:, 0])])
+    transaction.upsert(COVERAGE, _rows(interval, pieces))
+
+
+def _lengthen(transaction: Transaction, interval: str, old: Int64s, new: Int64s) -> None:
+    """Move ends of spans: of all symbols that move alike, as in a sweep, in one statement."""
+    symbol_ids, before = spans.unplace(old)
+    _, after = spans.unplace(new)
+    moves, group = np.unique(np.stack((before, after), axis=1), axis=0, return_inverse=True)
+    for number, (end, then) in enumerate(moves.tolist()):
+        chosen = ", ".join(map(str, symbol_ids[group.ravel() == number].tolist()))
+        transaction.run(
+            "UPDATE coverage SET end_time = ?"  # noqa: S608 - whole numbers of ours
+            f" WHERE kline_interval = ? AND end_time = ? AND symbol_id IN ({chosen})",
+            (then, interval, end),
+        )
 
 
 def _pairs(places: Int64s) -> list[tuple[int, int]]:

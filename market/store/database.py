@@ -24,6 +24,10 @@ class Transaction(Protocol):
         """Run a statement and return all its rows."""
         ...
 
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement of which nothing is asked back; a later call may be the one to tell its failure."""
+        ...
+
     def has_table(self, name: str) -> bool:
         """Tell whether the store has a table of this name."""
         ...
@@ -46,8 +50,8 @@ class Transaction(Protocol):
         """Return the hot bars that open in [start, end), sorted by open_time and symbol number."""
         ...
 
-    def put_bars(self, interval: str, bars: Bars) -> int:
-        """Insert or replace hot bars; returns how many rows are now other than before."""
+    def put_bars(self, interval: str, bars: Bars) -> None:
+        """Insert or replace hot bars."""
         ...
 
     def delete_bars(self, interval: str, start: int, end: int) -> int:

@@ -1,6 +1,6 @@
 """The analysts' door: a DuckDB connection in memory with the store's tables as views of one moment."""
 
-# ruff: noqa: S608 - the SQL holds only names of ours and quoted paths
+# ruff: noqa: S608 - the SQL holds only names of ours and quoted URLs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ import polars as pl
 from market.klines import KLINE_COLUMNS, STORED_SCHEMA
 from market.store.bars import unpack
 from market.store.cold import FILE_COLUMNS, ColdFiles
+from market.store.duck_files import SCHEME, SnapshotFiles
+from market.store.manifest import ColdFile
 from market.store.reading import Snapshot
 
 _KLINES: Final = ", ".join(("symbol", "kline_interval", *KLINE_COLUMNS))
@@ -23,22 +25,23 @@ def connect(
     """Return a connection with view `klines` and one view for each of `frames`."""
     connection = duckdb.connect()
     try:
+        registered = [file for snapshot in snapshots for file in snapshot.files]
+        connection.register_filesystem(SnapshotFiles(files.objects, registered))
         connection.register("klines_hot", _hot(snapshots).to_arrow())
         connection.execute(f"CREATE VIEW klines AS {_klines_query(snapshots, files)}").fetchall()
         for name, frame in frames.items():
             connection.register(name, frame.to_arrow())
-        _shut(connection, [str(files.locate(file)) for snapshot in snapshots for file in snapshot.files])
+        _shut(connection, [_url(files, file) for file in registered])
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _shut(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
-    """Keep queries away from every file but those of the views: COPY and ATTACH could overwrite the store."""
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+def _shut(connection: duckdb.DuckDBPyConnection, urls: list[str]) -> None:
+    """Keep queries away from every file but those of the views, which `SnapshotFiles` lets nobody write."""
     for setting in (
-        f"allowed_paths = [{quoted}]",
+        f"allowed_paths = {_quoted(urls)}",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "enable_external_access = false",
@@ -63,9 +66,9 @@ def _klines_query(snapshots: Sequence[Snapshot], files: ColdFiles) -> str:
     whole: list[str] = []
     corrected: list[str] = []
     for snapshot in snapshots:
-        twins = snapshot.corrected()
-        for file in snapshot.files:
-            (corrected if file.start_time in twins else whole).append(str(files.locate(file)))
+        newest, others = snapshot.parted()
+        whole += [_url(files, file) for file in newest]
+        corrected += [_url(files, file) for file in others]
     parts = [f"SELECT {_KLINES} FROM klines_hot"]
     if whole:
         parts.append(f"SELECT {_KLINES} FROM {_read(whole)}")
@@ -79,6 +82,14 @@ def _klines_query(snapshots: Sequence[Snapshot], files: ColdFiles) -> str:
     return " UNION ALL ".join(parts)
 
 
-def _read(paths: list[str]) -> str:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"read_parquet([{quoted}])"
+def _read(urls: list[str]) -> str:
+    return f"read_parquet({_quoted(urls)})"
+
+
+def _url(files: ColdFiles, file: ColdFile) -> str:
+    files.locate(file)  # tells of a file that is gone or too new, before a query does
+    return SCHEME + file.path
+
+
+def _quoted(urls: list[str]) -> str:
+    return "[" + ", ".join("'" + url.replace("'", "''") + "'" for url in urls) + "]"

@@ -25,7 +25,13 @@ GAP_SCHEMA: Final = pl.Schema(
         "checked_time": pl.Int64(),
     }
 )
-"""A span [start_time, end_time) of open times without bars, why, and when a source was last asked (ms)."""
+"""A span [start_time, end_time) of open times without bars, why, and when a source was last asked (ms).
+
+A frame may have a further column `sources`: the kinds of sources that were asked and had none of these bars, joined by
+commas ("rest", "archive", "archive,rest", "ccxt"). Without it they are `DEFAULT_SOURCE`.
+"""
+
+DEFAULT_SOURCE: Final = "rest"
 
 LEDGER_SCHEMA: Final = pl.Schema(
     {
@@ -35,13 +41,14 @@ LEDGER_SCHEMA: Final = pl.Schema(
         "end_time": pl.Int64(),
         "cause": pl.String(),
         "checked_time": pl.Int64(),
+        "sources": pl.String(),
     }
 )
-"""The ledger as it is read: as `GAP_SCHEMA`, of all intervals."""
+"""The ledger as it is read: as `GAP_SCHEMA` with `sources`, of all intervals."""
 
 
 class Ledger:
-    """Rows of the ledger as a transaction read them: spans on the common line, causes, times of check."""
+    """Rows of the ledger as a transaction read them: spans on the common line, causes with times and sources."""
 
     def __init__(self, rows: list[Row]) -> None:
         table = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3)
@@ -50,14 +57,14 @@ class Ledger:
         self.spans = np.stack(
             (spans.place(table[:, 0], table[:, 1]), spans.place(table[:, 0], table[:, 2])), axis=1
         )
-        self.notes = [(rows[i][3], rows[i][4]) for i in order]
+        self.notes = [tuple(rows[i][3:]) for i in order]
 
 
 def load(transaction: Transaction, interval: str, start: int, end: int) -> Ledger:
     """Return the ledgered gaps of an interval that overlap [start, end)."""
     return Ledger(
         transaction.execute(
-            "SELECT symbol_id, start_time, end_time, cause, checked_time FROM gaps"
+            "SELECT symbol_id, start_time, end_time, cause, checked_time, sources FROM gaps"
             " WHERE kline_interval = ? AND end_time > ? AND start_time < ?",
             (interval, start, end),
         )
@@ -72,19 +79,33 @@ def heal(transaction: Transaction, interval: str, found: Int64s, start: int, end
 
 
 def record(transaction: Transaction, interval: str, gaps: list[Row], symbol_ids: list[int]) -> None:
-    """Write absent spans (symbol_id, start, end, cause, checked_time) into the ledger.
+    """Write absent spans (symbol_id, start, end, cause, checked_time, sources) into the ledger.
 
-    What the ledger said before about the same times is replaced; where bars are stored nothing is recorded.
+    What the ledger said before about the same times is replaced, but for the sources that were asked: of a span that
+    an earlier row held whole they are kept. Where bars are stored nothing is recorded.
     """
     if not gaps:
         return
     start, end = min(gap[1] for gap in gaps), max(gap[2] for gap in gaps)
     stored = coverage.load(transaction, interval, symbol_ids, start, end)
     for batch in _disjoint(gaps):
-        new = Ledger(batch)
-        _cut(transaction, interval, load(transaction, interval, start, end), new.spans)
+        new, old = Ledger(batch), load(transaction, interval, start, end)
+        _remember_sources(new, old)
+        _cut(transaction, interval, old, new.spans)
         pieces, origin = spans.subtract(new.spans, stored)
         transaction.upsert(GAPS, _rows(interval, pieces, origin, new))
+
+
+def _remember_sources(new: Ledger, old: Ledger) -> None:
+    holder = spans.index_of(old.spans, new.spans[:, 0])
+    for at in np.flatnonzero(holder >= 0):
+        if old.spans[holder[at], 1] >= new.spans[at, 1]:
+            cause, checked, sources = new.notes[at]
+            new.notes[at] = (cause, checked, _both(old.notes[holder[at]][2], sources))
+
+
+def _both(sources: str, more: str) -> str:
+    return ",".join(sorted({*sources.split(","), *more.split(",")}))
 
 
 def _disjoint(gaps: list[Row]) -> list[list[Row]]:
@@ -132,7 +153,7 @@ def absent(
 
 
 def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
-    """Return gaps in canonical form.
+    """Return gaps in canonical form; `sources` may be left out.
 
     Raises
     ------
@@ -144,14 +165,19 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
     where, remedy = f"gap ledger of {interval}", f"give columns {', '.join(GAP_SCHEMA)} without nulls"
     if missing := [name for name in GAP_SCHEMA if name not in frame.columns]:
         raise MarketError(f"column {', '.join(missing)} is missing", where=where, remedy=remedy)
+    if "sources" not in frame.columns:
+        frame = frame.with_columns(sources=pl.lit(DEFAULT_SOURCE))
     try:
-        good = frame.select(pl.col(name).cast(kind) for name, kind in GAP_SCHEMA.items())
+        good = frame.select(
+            *(pl.col(name).cast(kind) for name, kind in GAP_SCHEMA.items()), pl.col("sources").cast(pl.String)
+        )
     except pl.exceptions.PolarsError as error:
         raise MarketError(f"wrong type: {str(error).splitlines()[0]}", where=where, remedy=remedy) from error
     start, stop = pl.col("start_time"), pl.col("end_time")
     off_grid = ((start - origin) % step != 0) | ((stop - origin) % step != 0)
     wrong = good.filter(
         pl.any_horizontal(pl.all().is_null())
+        | (pl.col("sources") == "")
         | (start < 0)
         | (stop <= start)
         | (stop >= spans.TIME_LIMIT)
@@ -159,7 +185,7 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
     )
     if not wrong.is_empty():
         raise MarketError(
-            f"{wrong.height} gaps hold nulls, are empty, out of range or off the {interval} grid",
+            f"{wrong.height} gaps hold nulls, name no source, are empty, out of range or off the {interval} grid",
             where=f"{where}, first {wrong.row(0)}",
             remedy="start_time is the first absent open time, end_time the one after the last",
         )
@@ -170,7 +196,7 @@ def read(transaction: Transaction, interval: str | None, symbols: Sequence[str] 
     """Return the ledger by interval, symbol and time."""
     chosen, parameters = ("", ()) if interval is None else (" WHERE kline_interval = ?", (interval,))
     rows = transaction.execute(
-        "SELECT symbol, kline_interval, start_time, end_time, cause, checked_time"  # noqa: S608 - text of ours
+        "SELECT symbol, kline_interval, start_time, end_time, cause, checked_time, sources"  # noqa: S608 - text of ours
         f" FROM gaps JOIN symbols USING (symbol_id){chosen} ORDER BY kline_interval, symbol, start_time",
         parameters,
     )

@@ -8,15 +8,17 @@ import uuid
 from pathlib import Path
 
 from market.errors import MarketError
+from market.store import migrations
 from market.store.database import Database
+from market.store.objects import ObjectStore
 from market.store.schema import META, SCHEMA_VERSION
 
 _MARK = "store.json"
 
 
-def make_folders(home: Path) -> Path:
-    """Make home and its folder of Parquet files, and return the latter."""
-    folder = home / "klines"
+def make_home(home: Path, *, with_files: bool) -> None:
+    """Make the folder of all state, and in it the folder of the Parquet files if they rest there."""
+    folder = home / "klines" if with_files else home
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -27,15 +29,27 @@ def make_folders(home: Path) -> Path:
             where=str(error.filename or folder),
             remedy="set a home that this user may write to (KLINECAST_HOME), or mend its owner and mode",
         ) from error
-    return folder
 
 
-def prepare(database: Database, folder: Path) -> None:
-    """Create the tables where there are none, and refuse a database or a folder that does not belong here."""
+def refuse_lost_database(path: Path, objects: ObjectStore) -> None:
+    """Refuse to begin an SQLite database beside files that belong to another one, before it is there."""
+    if not path.exists() and objects.exists(_MARK):
+        raise MarketError(
+            "the database of this store is not here: its bars are in PostgreSQL, or klines.sqlite3 was moved away",
+            where=f"{path}, for the files in {objects.where}",
+            remedy="set KLINECAST_DATABASE_URL to the database that wrote the files, or put klines.sqlite3 back",
+        )
+
+
+def prepare(database: Database, objects: ObjectStore) -> None:
+    """Create the tables where there are none, bring older ones up to date, and refuse what does not belong here."""
     version, store_id = _stamp(database)
     if version is None:
         database.create(database.ddl)
         _write_stamp(database)
+        version, store_id = _stamp(database)
+    if version is not None and version.isdecimal() and int(version) < SCHEMA_VERSION:
+        migrations.migrate(database)
         version, store_id = _stamp(database)
     if version != str(SCHEMA_VERSION):
         raise MarketError(
@@ -43,7 +57,8 @@ def prepare(database: Database, folder: Path) -> None:
             where=database.where,
             remedy="use the klinecast version that wrote it, or a newer one; nothing was changed",
         )
-    _match_folder(folder, str(store_id), database.where)
+    _refuse_lost_files(database, objects)
+    _match_files(objects, str(store_id), database.where)
 
 
 def _stamp(database: Database) -> tuple[str | None, str | None]:
@@ -61,20 +76,36 @@ def _write_stamp(database: Database) -> None:
         transaction.upsert(META, rows, rewrite=False)
 
 
-def _match_folder(folder: Path, store_id: str, where: str) -> None:
-    """Mark a new folder as this database's: to any other one, its files would look abandoned."""
-    mark = folder / _MARK
-    if mark.is_file():
-        found = json.loads(mark.read_text()).get("store_id")
-    else:
-        found = None if any(folder.glob("*/*.parquet")) else store_id
-        if found:
-            staged = folder / f".{_MARK}-{os.getpid()}-{os.urandom(4).hex()}"
-            staged.write_text(json.dumps({"store_id": store_id}) + "\n")
-            staged.replace(mark)
-    if found != store_id:
+def _refuse_lost_files(database: Database, objects: ObjectStore) -> None:
+    """Refuse a place without a mark if there are files already: they lie elsewhere, and would be missed there."""
+    if objects.exists(_MARK):
+        return
+    with database.read() as transaction:
+        [(count,)] = transaction.execute("SELECT count(*) FROM files")
+    if count:
+        raise MarketError(
+            f"the {count} Parquet files that {database.where} names are not here: there is no {_MARK}",
+            where=objects.where,
+            remedy="set KLINECAST_OBJECTS_URL to where they are (unset: klines/ under KLINECAST_HOME), or copy all"
+            f" files and {_MARK} here",
+        )
+
+
+def _match_files(objects: ObjectStore, store_id: str, where: str) -> None:
+    """Mark a new folder or bucket as this database's: to any other one, its files would look abandoned."""
+    if not objects.exists(_MARK) and not any(item.name.endswith(".parquet") for item in objects.list()):
+        content = {"store_id": store_id, "schema_version": SCHEMA_VERSION}
+        objects.create(_MARK, (json.dumps(content) + "\n").encode())
+    mark = json.loads(objects.get(_MARK)) if objects.exists(_MARK) else {}
+    if mark.get("schema_version", 1) > SCHEMA_VERSION:
+        raise MarketError(
+            f"the Parquet files have schema version {mark['schema_version']}, this code knows {SCHEMA_VERSION}",
+            where=objects.where,
+            remedy="use the klinecast version that wrote them, or a newer one; nothing was changed",
+        )
+    if mark.get("store_id") != store_id:
         raise MarketError(
             "the Parquet files in this home belong to another database",
-            where=f"{folder} and {where}",
+            where=f"{objects.where} and {where}",
             remedy="give this database a home of its own, or name the one that wrote the files",
         )

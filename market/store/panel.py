@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from market.errors import MarketError
 from market.intervals import ceil_time, floor_time, interval_ms
-from market.store.bars import VALUE_COLUMNS
+from market.store.bars import VALUE_COLUMNS, values_of
 from market.store.cold import ColdFiles
 from market.store.reading import Snapshot
 
@@ -73,7 +74,7 @@ def resolve_span(
 
 def check_request(symbols: Sequence[str], columns: Sequence[str]) -> None:
     """Refuse symbols given twice and columns that no panel has."""
-    repeated = sorted({symbol for symbol in symbols if list(symbols).count(symbol) > 1})
+    repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
     unknown = [name for name in columns if name not in VALUE_COLUMNS]
     if repeated or unknown:
         raise MarketError(
@@ -96,14 +97,14 @@ def fill(
     shape = (len(open_time), len(symbols))
     dense = {name: np.full(shape, np.nan) for name in columns}
     place = {symbol: at for at, symbol in enumerate(symbols)}
-    if snapshot.files and ids:
-        frame = _cold_frame(snapshot, files, symbols, columns)
-        names = frame["symbol"].unique(maintain_order=True)
+    cold = _cold_frame(snapshot, files, symbols, columns) if snapshot.files and ids else pl.DataFrame()
+    if not cold.is_empty():
+        names = cold["symbol"].unique(maintain_order=True)
         positions = pl.Series([place[name] for name in names], dtype=pl.Int64)
-        at = frame["symbol"].replace_strict(names, positions, return_dtype=pl.Int64).to_numpy()
-        flat = (frame["open_time"].to_numpy() - snapshot.start) // step * shape[1] + at
+        at = cold["symbol"].replace_strict(names, positions, return_dtype=pl.Int64).to_numpy()
+        flat = (cold["open_time"].to_numpy() - snapshot.start) // step * shape[1] + at
         for name in columns:
-            dense[name].ravel()[flat] = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            dense[name].ravel()[flat] = values_of(cold[name])
     hot = snapshot.hot
     if len(hot) and ids:
         column_of = np.zeros(max(ids.values()) + 1, np.int64)
@@ -118,12 +119,11 @@ def fill(
 def _cold_frame(
     snapshot: Snapshot, files: ColdFiles, symbols: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
-    return (
-        pl.scan_parquet([files.locate(file) for file in snapshot.files], glob=False)
+    return files.collect(
+        files.scan(snapshot.files)
         .filter(
             pl.col("open_time").is_between(snapshot.start, snapshot.end, closed="left"),
             pl.col("symbol").is_in(list(symbols)),
         )
         .select("symbol", "open_time", *columns)
-        .collect()
     )

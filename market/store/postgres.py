@@ -1,21 +1,23 @@
-"""The store in PostgreSQL: bars go in and out in the binary COPY format, which numpy lays out whole."""
+"""The store in PostgreSQL: statements go in pipelines, bars as packed bytes in binary arrays."""
 
 # ruff: noqa: D102, S608 - `Database` and `Transaction` tell what methods do; SQL holds only names of ours
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
 
 from market.errors import MarketError
-from market.store.bars import BAR, VALUE_COLUMNS, Bars
+from market.store.bars import BAR, Bars, only
 from market.store.database import Database, Pool, Row, Transaction
+from market.store.postgres_arrays import BinaryArray, floats, integers, octets, register
 from market.store.schema import INDEXES, TABLES, Table
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
@@ -24,71 +26,61 @@ _SCHEMA: Final = "klinecast"
 _LOCK_CLASS: Final = (
     0x6B6C  # advisory locks of the store, apart from those of other programs in the same database
 )
-_VALUES: Final = ", ".join(VALUE_COLUMNS)
-_BARS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS klines_hot (
+# The bar's bytes as one value, as in SQLite: PostgreSQL strings the bars of an open time together, so that 500
+# symbols travel as one row.
+_BARS_DDL: Final = """CREATE TABLE IF NOT EXISTS klines_hot (
   kline_interval TEXT NOT NULL,
   open_time BIGINT NOT NULL,
   symbol_id BIGINT NOT NULL,
-  {", ".join(f"{name} DOUBLE PRECISION NOT NULL" for name in VALUE_COLUMNS)},
+  bar BYTEA NOT NULL,
   PRIMARY KEY (kline_interval, open_time, symbol_id)
 )"""
-_STAGING_DDL: Final = f"""CREATE TEMP TABLE IF NOT EXISTS staged_bars (
-  open_time BIGINT, symbol_id BIGINT, {", ".join(f"{name} DOUBLE PRECISION" for name in VALUE_COLUMNS)}
-) ON COMMIT DELETE ROWS"""
-_PUT_BARS: Final = f"""INSERT INTO klines_hot AS hot (kline_interval, open_time, symbol_id, {_VALUES})
-SELECT %s, open_time, symbol_id, {_VALUES} FROM staged_bars
-ON CONFLICT (kline_interval, open_time, symbol_id) DO UPDATE SET
-  {", ".join(f"{name} = excluded.{name}" for name in VALUE_COLUMNS)}
-WHERE ({", ".join(f"hot.{name}" for name in VALUE_COLUMNS)})
-  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in VALUE_COLUMNS)})"""
-_COPY_OUT: Final = (
-    f"COPY (SELECT open_time, symbol_id, {_VALUES} FROM klines_hot"
+_PUT_BARS: Final = (
+    "INSERT INTO klines_hot AS hot (kline_interval, open_time, symbol_id, bar)"
+    " SELECT %s, * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[])"
+    " ON CONFLICT (kline_interval, open_time, symbol_id)"
+    " DO UPDATE SET bar = excluded.bar WHERE hot.bar <> excluded.bar"
+)
+_PUT_TOGETHER: Final = 20_000
+_READ_BARS: Final = (
+    "SELECT string_agg(bar, ''::bytea ORDER BY symbol_id) FROM klines_hot"
     " WHERE kline_interval = %s AND open_time >= %s AND open_time < %s{symbols}"
-    " ORDER BY open_time, symbol_id) TO STDOUT (FORMAT BINARY)"
+    " GROUP BY open_time ORDER BY open_time"
 )
-
-# https://www.postgresql.org/docs/current/sql-copy.html: a header, then for each row the number of fields, and
-# for each field its length and its bytes, most significant first; at the end -1 as a number of fields.
-_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_TRAILER: Final = b"\xff\xff"
-_WIRE_ROW: Final = np.dtype(
-    [("fields", ">i2")]
-    + [
-        part
-        for name in BAR.names or ()
-        for part in ((f"{name}_size", ">i4"), (name, BAR[name].newbyteorder(">")))
-    ]
-)
-
-
-def to_wire(bars: Bars) -> bytes:
-    """Return bars as the bytes of a binary COPY."""
-    wire = np.empty(len(bars), _WIRE_ROW)
-    wire["fields"] = len(BAR.names or ())
-    for name in BAR.names or ():
-        wire[f"{name}_size"] = 8
-        wire[name] = bars[name]
-    return _COPY_HEADER + wire.tobytes() + _COPY_TRAILER
-
-
-def from_wire(data: bytes) -> Bars:
-    """Return the bars in the bytes of a binary COPY."""
-    wire = np.frombuffer(data, _WIRE_ROW, (len(data) - len(_COPY_HEADER) - 2) // _WIRE_ROW.itemsize, 19)
-    bars: NDArray[np.void] = np.empty(len(wire), BAR)
-    for name in BAR.names or ():
-        bars[name] = wire[name]
-    return bars
+_IN_QUERY: Final = 64  # of more symbols, all bars of the span are read and the others left out here
 
 
 class PostgresTransaction:
-    """A transaction on one PostgreSQL connection (see `Transaction`)."""
+    """A transaction on one PostgreSQL connection in pipeline mode (see `Transaction`).
 
-    def __init__(self, connection: _Connection) -> None:
-        self._cursor = connection.cursor()
+    A statement of which nothing is asked back is sent along with the next one that is, or with the COMMIT.
+    """
+
+    def __init__(self, connection: _Connection, pipeline: psycopg.Pipeline) -> None:
+        self._connection, self._pipeline = connection, pipeline
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self.send(sql.replace("?", "%s"), parameters)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        self._cursor.execute(sql.replace("?", "%s").encode(), parameters)
-        return self._cursor.fetchall() if self._cursor.description else []
+        cursor = self._ask(sql.replace("?", "%s"), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def _ask(self, sql: str, parameters: Sequence[Any], *, binary: bool = False) -> psycopg.Cursor[Row]:
+        cursor = self.send(sql, parameters, binary=binary)
+        self._pipeline.sync()
+        return cursor
+
+    def send(self, sql: str, parameters: Sequence[Any] = (), *, binary: bool = False) -> psycopg.Cursor[Row]:
+        """Send a statement; the cursor has its answer when the pipeline has been heard."""
+        cursor = self._connection.execute(sql.encode(), parameters, binary=binary)
+        # A pipeline of psycopg waits for answers though parts of a large statement may not have left yet.
+        socket = self._connection.pgconn.socket
+        while self._connection.pgconn.flush():
+            readable, _, _ = select.select([socket], [socket], [])
+            if readable:
+                self._connection.pgconn.consume_input()
+        return cursor
 
     def has_table(self, name: str) -> bool:
         return bool(self.execute("SELECT 1 WHERE to_regclass(?) IS NOT NULL", (f"{_SCHEMA}.{name}",)))
@@ -103,45 +95,53 @@ class PostgresTransaction:
                 f"stored.{name} IS DISTINCT FROM excluded.{name}" for name in table.rewritten
             )
             action = f"UPDATE SET {changes} WHERE {differs}"
-        arrays = ", ".join(f"%s::{kind}[]" for kind in table.columns.values())
         sql = (
-            f"INSERT INTO {table.name} AS stored SELECT * FROM unnest({arrays})"
+            f"INSERT INTO {table.name} AS stored SELECT * FROM unnest({_marks(table.columns.values())})"
             f" ON CONFLICT ({', '.join(table.key)}) DO {action}"
         )
-        self._cursor.execute(sql.encode(), [list(column) for column in zip(*rows, strict=True)])
-        return self._cursor.rowcount
+        return self._ask(sql, _arrays(table.columns.values(), rows)).rowcount
 
     def delete(self, table: Table, keys: Sequence[Row]) -> None:
         if not keys:
             return
-        arrays = ", ".join(f"%s::{table.columns[name]}[]" for name in table.key)
-        sql = f"DELETE FROM {table.name} WHERE ({', '.join(table.key)}) IN (SELECT * FROM unnest({arrays}))"
-        self._cursor.execute(sql.encode(), [list(column) for column in zip(*keys, strict=True)])
+        kinds = [table.columns[name] for name in table.key]
+        sql = f"DELETE FROM {table.name} WHERE ({', '.join(table.key)}) IN (SELECT * FROM unnest({_marks(kinds)}))"
+        self.send(sql, _arrays(kinds, keys))
 
     def read_bars(self, interval: str, start: int, end: int, symbol_ids: Sequence[int] | None = None) -> Bars:
         parameters: list[Any] = [interval, start, end]
-        symbols = ""
-        if symbol_ids is not None:
-            symbols = " AND symbol_id = ANY (%s)"
-            parameters.append([int(i) for i in symbol_ids])
-        with self._cursor.copy(_COPY_OUT.format(symbols=symbols).encode(), parameters) as copy:
-            return from_wire(b"".join(bytes(part) for part in copy))
+        few = symbol_ids is not None and len(symbol_ids) <= _IN_QUERY
+        if few:
+            parameters.append([int(i) for i in symbol_ids or ()])
+        sql = _READ_BARS.format(symbols=" AND symbol_id = ANY (%s)" if few else "")
+        rows = self._ask(sql, parameters, binary=True).fetchall()
+        bars: Bars = np.frombuffer(b"".join(chain.from_iterable(rows)), BAR)
+        return bars if few or symbol_ids is None else only(bars, symbol_ids)
 
-    def put_bars(self, interval: str, bars: Bars) -> int:
-        if not len(bars):
-            return 0
-        self._cursor.execute("TRUNCATE staged_bars")
-        with self._cursor.copy("COPY staged_bars FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(to_wire(bars))
-        self._cursor.execute(_PUT_BARS.encode(), (interval,))
-        return self._cursor.rowcount
+    def put_bars(self, interval: str, bars: Bars) -> None:
+        for at in range(0, len(bars), _PUT_TOGETHER):
+            part = bars[at : at + _PUT_TOGETHER]
+            columns = (integers(part["open_time"]), integers(part["symbol_id"]), octets(part))
+            self.send(_PUT_BARS, (interval, *columns))
 
     def delete_bars(self, interval: str, start: int, end: int) -> int:
-        self._cursor.execute(
-            "DELETE FROM klines_hot WHERE kline_interval = %s AND open_time >= %s AND open_time < %s",
-            (interval, start, end),
-        )
-        return self._cursor.rowcount
+        sql = "DELETE FROM klines_hot WHERE kline_interval = %s AND open_time >= %s AND open_time < %s"
+        return self._ask(sql, (interval, start, end)).rowcount
+
+
+def _marks(kinds: Iterable[str]) -> str:
+    """Return placeholders for a column each, of these SQL types."""
+    return ", ".join(f"%{'s' if kind == 'TEXT' else 'b'}::{kind}[]" for kind in kinds)
+
+
+def _arrays(kinds: Iterable[str], rows: Sequence[Row]) -> list[Any]:
+    return [_array(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
+
+
+def _array(kind: str, values: Sequence[Any]) -> BinaryArray | list[Any]:
+    if kind == "TEXT" or None in values:
+        return list(values)
+    return integers(values) if kind == "BIGINT" else floats(values)
 
 
 class PostgresDatabase(Database):
@@ -190,34 +190,53 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as connection:
-            yield PostgresTransaction(connection)
+        with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as transaction:
+            yield transaction
 
     @contextmanager
     def write(self, *locks: str) -> Iterator[Transaction]:
-        with self._transaction("BEGIN") as connection:
+        with self._transaction("BEGIN") as transaction:
             for name in locks:
-                connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK_CLASS, name))
-            connection.execute(_STAGING_DDL.encode())
-            yield PostgresTransaction(connection)
+                transaction.run(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, hashtext(?))", (name,))
+            yield transaction
 
     def close(self) -> None:
         self._pool.close()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[_Connection]:
+    def _transaction(self, begin: str) -> Iterator[PostgresTransaction]:
         try:
             connection = self._pool.take()
             try:
-                connection.execute(begin.encode())
-                yield connection
-                connection.execute("COMMIT")
+                with self._pipeline(connection) as transaction:
+                    transaction.run(begin)
+                    yield transaction
+                    end = transaction.send("COMMIT")
+                if end.statusmessage != "COMMIT":  # a transaction that failed answers COMMIT with ROLLBACK
+                    raise psycopg.DatabaseError("the transaction was undone at its end")
             except BaseException:
                 self._undo(connection)
                 raise
             self._pool.give_back(connection)
         except psycopg.Error as error:
             raise self._explain(error) from error
+
+    @staticmethod
+    @contextmanager
+    def _pipeline(connection: _Connection) -> Iterator[PostgresTransaction]:
+        """Send and hear all of a block; psycopg alone would log a lost connection beside raising it."""
+        failure: BaseException | None = None
+        try:
+            with connection.pipeline() as pipeline:
+                try:
+                    yield PostgresTransaction(connection, pipeline)
+                except BaseException as error:
+                    failure = error
+        except psycopg.Error:
+            if failure is None:
+                raise
+        if failure is not None:
+            raise failure
 
     def _undo(self, connection: _Connection) -> None:
         """Roll back, and keep the connection only if that worked."""
@@ -232,10 +251,15 @@ class PostgresDatabase(Database):
         connection: _Connection = psycopg.connect(
             self._url, autocommit=True, connect_timeout=10, application_name="klinecast"
         )
-        connection.execute(f"SET search_path = {_SCHEMA}, pg_temp".encode())
-        connection.execute("SET synchronous_commit = on")
-        connection.execute("SET client_min_messages = warning")
-        connection.execute(f"SET lock_timeout = {int(self._busy_ms)}".encode())
+        register(connection)
+        with connection.pipeline():
+            for setting in (
+                f"search_path = {_SCHEMA}, pg_temp",
+                "synchronous_commit = on",
+                "client_min_messages = warning",
+                f"lock_timeout = {int(self._busy_ms)}",
+            ):
+                connection.execute(f"SET {setting}".encode())
         return connection
 
     @staticmethod

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from market.errors import MarketError
-from market.klines import STORED_COLUMNS, STORED_SCHEMA
-from market.store import cold
-from market.store.bars import Bars, unpack
-from market.store.cold import ColdFiles, DayFile
+from market.klines import STORED_SCHEMA
+from market.store import manifest, spans
+from market.store.bars import Bars
+from market.store.cold import ColdFiles
 from market.store.database import Transaction
+from market.store.manifest import UNREGISTERED, ColdFile
 from market.store.spans import TIME_LIMIT
 from market.store.symbols import SymbolBook
+
+_FEW_SYMBOLS = 64  # files are looked up for so many symbols; of more, nearly every file holds one
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one transaction saw of an interval: registered files, hot bars (by key), names of symbols."""
+    """What one transaction saw of an interval.
+
+    Parameters
+    ----------
+    files : list[ColdFile]
+        Registered files that hold bars of the span and of the symbols that were asked for, by time.
+    hot : Bars
+        By open_time and symbol number.
+    names : dict[int, str]
+        Names of symbols.
+    corrected : frozenset[int]
+        The numbers of those files of which some bars have, or may have, a newer twin among the hot ones.
+    """
 
     interval: str
-    files: list[DayFile]
+    files: list[ColdFile]
     hot: Bars
     names: dict[int, str]
     start: int
     end: int
+    corrected: frozenset[int] = field(default_factory=frozenset)
 
-    def corrected(self) -> set[int]:
-        """Return the starts of those files of which some bars have a newer twin among the hot ones."""
-        if not len(self.hot):
-            return set()
-        days = set(np.unique(self.hot["open_time"] // cold.DAY_MS * cold.DAY_MS).tolist())
-        return {file.start_time for file in self.files} & days
+    def parted(self) -> tuple[list[ColdFile], list[ColdFile]]:
+        """Return the files that hold the newest bars only, and the others."""
+        whole = [file for file in self.files if file.file_id not in self.corrected]
+        return whole, [file for file in self.files if file.file_id in self.corrected]
 
 
 def look(
@@ -47,50 +60,34 @@ def look(
 ) -> Snapshot:
     """Read what is stored of [start, end) and of these symbols; None is without bound."""
     first, stop = 0 if start is None else start, TIME_LIMIT if end is None else end
-    return Snapshot(
-        interval,
-        cold.files(transaction, interval, first, stop),
-        transaction.read_bars(interval, first, stop, symbol_ids),
-        book.names_in(transaction),
-        first,
-        stop,
-    )
+    files = manifest.files(transaction, interval, first, stop)
+    if symbol_ids is not None and len(files) > 1 and len(symbol_ids) <= _FEW_SYMBOLS:
+        holders = set(manifest.owners(transaction, interval, first, stop, symbol_ids).file_ids.tolist())
+        files = [file for file in files if file.file_id in holders]
+    hot = transaction.read_bars(interval, first, stop, symbol_ids)
+    twins = _corrected(transaction, interval, files, hot)
+    return Snapshot(interval, files, hot, book.names_in(transaction), first, stop, twins)
 
 
-def scan(
-    snapshot: Snapshot, cold_files: ColdFiles, symbols: Sequence[str] | None, columns: Sequence[str] | None
-) -> pl.LazyFrame:
-    """Return a snapshot's bars as a lazy frame by symbol and open_time; files are read on collect."""
-    wanted = list(STORED_COLUMNS if columns is None else columns)
-    if unknown := [name for name in wanted if name not in STORED_COLUMNS]:
-        raise MarketError(
-            f"no column {', '.join(map(repr, unknown))} in klines",
-            where="columns",
-            remedy=f"choose from {', '.join(STORED_COLUMNS)}",
-        )
-    hot = unpack(snapshot.hot, snapshot.names, snapshot.interval)
-    parts = _cold_parts(snapshot, cold_files, hot)
-    if symbols is not None:
-        chosen = pl.col("symbol").is_in(list(dict.fromkeys(symbols)))
-        parts = [part.filter(chosen) for part in parts]
-    if not hot.is_empty() or not parts:
-        parts.append(hot.lazy())
-    return pl.concat(parts).sort("symbol", "open_time").select(wanted)
+def _corrected(transaction: Transaction, interval: str, files: list[ColdFile], hot: Bars) -> frozenset[int]:
+    if not len(hot) or not files:
+        return frozenset()
+    first, last = int(hot["open_time"][0]), int(hot["open_time"][-1])
+    if not any(file.start_time <= last and file.end_time > first for file in files):
+        return frozenset()
+    owners = manifest.owners(transaction, interval, first, last + 1)
+    held = owners.of(spans.place(hot["symbol_id"], hot["open_time"]))
+    return frozenset(np.unique(held[held != UNREGISTERED]).tolist())
 
 
-def _cold_parts(snapshot: Snapshot, cold_files: ColdFiles, hot: pl.DataFrame) -> list[pl.LazyFrame]:
-    corrected = snapshot.corrected()
-    groups = (
-        [file for file in snapshot.files if file.start_time not in corrected],
-        [file for file in snapshot.files if file.start_time in corrected],
-    )
+def cold_parts(snapshot: Snapshot, cold_files: ColdFiles, hot: pl.DataFrame) -> list[pl.LazyFrame]:
+    """Return the cold bars of which no newer twin is hot."""
     within = pl.col("open_time").is_between(snapshot.start, snapshot.end, closed="left")
     parts = []
-    for group, superseded in zip(groups, (False, True), strict=True):
+    for group, superseded in zip(snapshot.parted(), (False, True), strict=True):
         if not group:
             continue
-        paths = [cold_files.locate(file) for file in group]
-        part = pl.scan_parquet(paths, glob=False).select(STORED_SCHEMA.names()).filter(within)
+        part = cold_files.scan(group).select(STORED_SCHEMA.names()).filter(within)
         if superseded:
             part = part.join(hot.lazy().select("symbol", "open_time"), on=["symbol", "open_time"], how="anti")
         parts.append(part)

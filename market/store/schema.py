@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of the tables and of the Parquet files; raised when an older reader would misread."""
 
 _TEXT, _INT, _FLOAT = "TEXT", "BIGINT", "DOUBLE PRECISION"
@@ -68,6 +68,7 @@ GAPS: Final = Table(
         "end_time": _INT,
         "cause": _TEXT,
         "checked_time": _INT,
+        "sources": _TEXT,
     },
     ("kline_interval", "symbol_id", "start_time"),
 )
@@ -120,12 +121,14 @@ FLAGS: Final = Table(
     first_stays=("created_at",),
 )
 
-# The manifest: a Parquet file holds the bars of one interval that open in [start_time, end_time), and is part
-# of the store only while it is named here. `retired_files` are superseded ones that a reader may still be
-# reading.
+# The manifest: a Parquet file is part of the store only while it is named here. It holds bars of one interval that
+# open in [start_time, end_time); files may lie over the same times. `file_symbols` tells the spans of whole days of a
+# symbol that a file holds all cold bars of: no two of them overlap, so that each bar is in one file only.
+# `retired_files` are superseded ones that a reader may still be reading.
 FILES: Final = Table(
     "files",
     {
+        "file_id": _INT,
         "kline_interval": _TEXT,
         "start_time": _INT,
         "end_time": _INT,
@@ -136,7 +139,18 @@ FILES: Final = Table(
         "schema_version": _INT,
         "created_at": _INT,
     },
-    ("kline_interval", "start_time"),
+    ("file_id",),
+)
+FILE_SYMBOLS: Final = Table(
+    "file_symbols",
+    {
+        "kline_interval": _TEXT,
+        "symbol_id": _INT,
+        "start_time": _INT,
+        "end_time": _INT,
+        "file_id": _INT,
+    },
+    ("kline_interval", "symbol_id", "start_time"),
 )
 RETIRED: Final = Table("retired_files", {"path": _TEXT, "retired_at": _INT}, ("path",))
 
@@ -148,6 +162,54 @@ DAY_VERSIONS: Final = Table(
     ("kline_interval", "start_time"),
 )
 
+# A row for every transaction that changed bars: a panel published at one revision knows what it lacks at a later
+# one.
+CHANGES: Final = Table(
+    "changes",
+    {"kline_interval": _TEXT, "revision": _INT, "start_time": _INT, "end_time": _INT},
+    ("kline_interval", "revision"),
+)
+
+# Archive files that bars were taken from, or that the archive host did not have: market/store/archived.py.
+ARCHIVES: Final = Table(
+    "archives",
+    {
+        "path": _TEXT,
+        "symbol": _TEXT,
+        "kline_interval": _TEXT,
+        "start_time": _INT,
+        "end_time": _INT,
+        "sha256": _TEXT,
+        "rows": _INT,
+        "versions": _INT,
+        "stored_time": _INT,
+        "checked_time": _INT,
+    },
+    ("path",),
+)
+
+# Bars built from finer ones, until the exchange has confirmed them: market/store/derived.py.
+DERIVED: Final = Table(
+    "derived",
+    {
+        "kline_interval": _TEXT,
+        "symbol_id": _INT,
+        "day": _INT,
+        "start_time": _INT,
+        "end_time": _INT,
+        "checked_time": _INT,
+    },
+    ("kline_interval", "symbol_id", "day"),
+    first_stays=("checked_time",),
+)
+
+HOT_BARS: Final = Table(
+    "klines_hot",
+    {"kline_interval": _TEXT, "open_time": _INT, "symbol_id": _INT},
+    ("kline_interval", "open_time", "symbol_id"),
+)
+"""The key of hot bars; the database makes this table its own way."""
+
 TABLES: Final = (
     META,
     SYMBOLS,
@@ -158,8 +220,12 @@ TABLES: Final = (
     PREDICTIONS,
     FLAGS,
     FILES,
+    FILE_SYMBOLS,
     RETIRED,
     DAY_VERSIONS,
+    CHANGES,
+    ARCHIVES,
+    DERIVED,
 )
 """Every table but `klines_hot`, which SQLite and PostgreSQL keep each in its own way."""
 
@@ -167,4 +233,8 @@ INDEXES: Final = (
     "CREATE UNIQUE INDEX IF NOT EXISTS symbols_by_name ON symbols (symbol)",
     # A write looks for ledgered gaps that its bars may heal; at the live end there is none after the bar.
     "CREATE INDEX IF NOT EXISTS gaps_by_end ON gaps (kline_interval, end_time)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS files_by_path ON files (path)",
+    "CREATE INDEX IF NOT EXISTS files_by_end ON files (kline_interval, end_time)",
+    "CREATE INDEX IF NOT EXISTS file_symbols_by_file ON file_symbols (file_id)",
+    "CREATE INDEX IF NOT EXISTS file_symbols_by_end ON file_symbols (kline_interval, end_time)",
 )

@@ -68,6 +68,16 @@ def index_of(spans: Int64s, points: Int64s) -> Int64s:
     return np.where(held, row, -1)
 
 
+def meet(spans: Int64s, others: Int64s) -> NDArray[np.bool_]:
+    """Tell for each span, ordered or not, whether it overlaps one of the others, which are a set; (n,)."""
+    if not len(others):
+        return np.zeros(len(spans), bool)
+    after = np.searchsorted(
+        others[:, 1], spans[:, 0], side="right"
+    )  # the first that ends after the span begins
+    return (after < len(others)) & (others[np.minimum(after, len(others) - 1), 0] < spans[:, 1])
+
+
 def subtract(spans: Int64s, holes: Int64s) -> tuple[Int64s, Int64s]:
     """Cut one set of spans out of another.
 

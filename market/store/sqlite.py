@@ -30,11 +30,19 @@ _BARS_DDL: Final = """CREATE TABLE IF NOT EXISTS klines_hot (
   bar BLOB NOT NULL,
   PRIMARY KEY (kline_interval, open_time, symbol_id)
 ) WITHOUT ROWID"""
-_PUT_BARS: Final = (
-    "INSERT INTO klines_hot VALUES (?, ?, ?, ?)"
-    " ON CONFLICT (kline_interval, open_time, symbol_id)"
-    " DO UPDATE SET bar = excluded.bar WHERE bar <> excluded.bar"
-)
+_TOGETHER: Final = 100
+
+
+def _put_bars_sql(rows: int) -> str:
+    return (
+        f"INSERT INTO klines_hot VALUES {', '.join(['(?, ?, ?, ?)'] * rows)}"
+        " ON CONFLICT (kline_interval, open_time, symbol_id)"
+        " DO UPDATE SET bar = excluded.bar WHERE bar <> excluded.bar"
+    )
+
+
+_PUT_BAR: Final = _put_bars_sql(1)
+_PUT_BARS: Final = _put_bars_sql(_TOGETHER)
 # The key leads by time: of one symbol among hundreds, each bar is looked up rather than all of them passed
 # over.
 _LOOKUPS: Final = (
@@ -54,6 +62,9 @@ class SqliteTransaction:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self._connection.execute(sql, parameters).fetchall()
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connection.execute(sql, parameters)
 
     def has_table(self, name: str) -> bool:
         return bool(self.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
@@ -95,13 +106,16 @@ class SqliteTransaction:
             return None
         return first, step, last
 
-    def put_bars(self, interval: str, bars: Bars) -> int:
+    def put_bars(self, interval: str, bars: Bars) -> None:
         if not len(bars):
-            return 0
+            return
         raw, size = bars.tobytes(), BAR.itemsize
         blobs = [raw[at : at + size] for at in range(0, len(raw), size)]
-        rows = zip(repeat(interval), bars["open_time"].tolist(), bars["symbol_id"].tolist(), blobs)
-        return self._connection.executemany(_PUT_BARS, rows).rowcount
+        rows = list(zip(repeat(interval), bars["open_time"].tolist(), bars["symbol_id"].tolist(), blobs))
+        whole = len(rows) - len(rows) % _TOGETHER
+        together = (rows[at : at + _TOGETHER] for at in range(0, whole, _TOGETHER))
+        self._connection.executemany(_PUT_BARS, (list(chain.from_iterable(group)) for group in together))
+        self._connection.executemany(_PUT_BAR, rows[whole:])
 
     def delete_bars(self, interval: str, start: int, end: int) -> int:
         return self._connection.execute(
@@ -127,7 +141,6 @@ class SqliteDatabase(Database):
     def __init__(self, file: Path, *, busy_ms: int = 60_000) -> None:
         self.where = str(file)
         self._file, self._busy_ms = file, busy_ms
-        self._lock_file = file.with_name(file.name + "-writer")
         self._pool = Pool(self._connect, self._disconnect, self.where)
 
     @property
@@ -208,13 +221,31 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def _sole_writer(self) -> Iterator[None]:
-        """Hold the lock file; the kernel releases it when a process dies."""
-        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Hold the lock file of the writers.
+
+        Who waits for it holds another one, that of the next in line: a process that writes again and again cannot
+        push in before those that wait.
+        """
+        next_in_line = self._lock("-writer-next")
         try:
-            self._wait_for(descriptor)
+            writer = self._lock("-writer")
+        finally:
+            os.close(next_in_line)
+        try:
             yield
         finally:
+            os.close(writer)
+
+    def _lock(self, suffix: str) -> int:
+        """Return the descriptor of a lock file that this call has locked; the kernel frees it with the process."""
+        file = self._file.with_name(self._file.name + suffix)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._wait_for(descriptor)
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
     def _wait_for(self, descriptor: int) -> None:
         deadline, pause = time.monotonic() + self._busy_ms / 1_000, 0.0002
@@ -230,7 +261,7 @@ class SqliteDatabase(Database):
                         remedy="look for a stopped process that has the store open, end it, run this again",
                     ) from None
             time.sleep(pause)
-            pause = min(pause * 2, 0.01)
+            pause = min(pause * 2, 0.002)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

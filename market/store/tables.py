@@ -12,8 +12,8 @@ import polars as pl
 
 from market.errors import MarketError
 from market.intervals import interval_ms
-from market.store.cold import now_ms
 from market.store.database import Transaction
+from market.store.manifest import now_ms
 from market.store.schema import FLAGS, PREDICTIONS, QUARANTINE, UNIVERSE, Table
 from market.store.writing import WriteResult
 

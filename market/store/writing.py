@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from market.intervals import interval_ms
-from market.store import cold, coverage, gaps, spans
+from market.store import coverage, gaps, manifest, revision, spans
 from market.store.bars import Bars, none, overlay
-from market.store.cold import DAY_MS, ColdFiles
+from market.store.cold import ColdFiles
 from market.store.database import Transaction
-from market.store.schema import DAY_VERSIONS
+from market.store.manifest import DAY_MS
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ def write_bars(
     stored = spans.index_of(covered, points) >= 0
     new, again = bars[~stored], bars[stored]
     revised = _revised(transaction, files, interval, again, symbol_ids)
-    transaction.put_bars(interval, new)
-    transaction.put_bars(interval, revised)
+    changed = np.concatenate((new, revised))
+    transaction.put_bars(interval, changed)
     if len(new):
         added = spans.runs(np.sort(points[~stored]), step)
         coverage.extend(transaction, interval, covered, added)
         gaps.heal(transaction, interval, added, start, end)
-    _raise_versions(transaction, interval, (new, revised))
+    if len(changed):
+        opened = changed["open_time"]
+        revision.record(transaction, interval, _days(changed), int(opened.min()), int(opened.max()) + step)
     return WriteResult(len(new), len(revised), len(again) - len(revised))
 
 
@@ -73,9 +75,11 @@ def _revised(
     present = set(np.unique(again["symbol_id"]).tolist())
     symbol_ids = {name: number for name, number in symbol_ids.items() if number in present}
     stored = transaction.read_bars(interval, start, end, sorted(present))
-    days = set(_days(again))
-    rolled = [file for file in cold.files(transaction, interval, start, end) if file.start_time in days]
+    rolled = manifest.files(transaction, interval, start, end)
     if rolled:
+        owners = manifest.owners(transaction, interval, start, end, sorted(present))
+        holders = set(owners.of(spans.place(again["symbol_id"], again["open_time"])).tolist())
+        rolled = [file for file in rolled if file.file_id in holders]
         stored = overlay(files.read(rolled, symbol_ids, start, end), stored)
     places = spans.place(stored["symbol_id"], stored["open_time"])
     order = np.argsort(places)
@@ -88,19 +92,6 @@ def _revised(
 def _octets(bars: Bars) -> NDArray[np.uint8]:
     """Return the bytes of bars, (bars, 88): unlike numbers, they are equal where both are NaN."""
     return np.ascontiguousarray(bars).view(np.uint8).reshape(-1, bars.itemsize)
-
-
-def _raise_versions(transaction: Transaction, interval: str, changed: Sequence[Bars]) -> None:
-    days = sorted({day for bars in changed for day in _days(bars)})
-    if not days:
-        return
-    marks = ", ".join("?" * len(days))
-    found = transaction.execute(
-        f"SELECT start_time, version FROM day_versions WHERE kline_interval = ? AND start_time IN ({marks})",  # noqa: S608
-        (interval, *days),
-    )
-    known: dict[int, int] = dict(found)
-    transaction.upsert(DAY_VERSIONS, [(interval, day, known.get(day, 0) + 1) for day in days])
 
 
 def _days(bars: Bars) -> list[int]:

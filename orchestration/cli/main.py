@@ -54,6 +54,25 @@ def run(
 
 
 @app.command()
+def backfill(
+    start: Annotated[str, typer.Option(help="First open time: ISO 8601 (UTC) or ms.")],
+    end: Annotated[str | None, typer.Option(help="Only bars that open before.  [default: now]")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Only these symbols, separated by commas.  [default: the universe]")
+    ] = None,
+    intervals: Annotated[
+        str | None,
+        typer.Option(help="Only these intervals, separated by commas.  [default: KLINECAST_INTERVALS]"),
+    ] = None,
+) -> None:
+    """Fetch history: whole months from bulk archives where that is cheaper, the rest bar by bar."""
+    from orchestration.cli.backfill import run_backfill
+
+    with _interruptible():
+        raise typer.Exit(run_backfill(start, end, symbols, intervals))
+
+
+@app.command()
 def status() -> None:
     """Say what this home holds and whether it is ready to predict."""
     from orchestration.cli.status import show_status
@@ -80,6 +99,42 @@ def sql(
     from orchestration.cli.status import show_query
 
     raise typer.Exit(show_query(query))
+
+
+@app.command()
+def gaps(
+    interval: Annotated[str | None, typer.Option(help="Only this interval.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only these symbols, separated by commas.")] = None,
+    cause: Annotated[
+        str | None, typer.Option(help="Only this cause, such as outage or refused_rows.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Gaps to show, the largest.  [default: 50]")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="All of them as one JSON object, times in ms.")
+    ] = False,
+) -> None:
+    """Show which bars are missing, why, and who was asked for them."""
+    from orchestration.cli.gaps import show_gaps
+
+    raise typer.Exit(show_gaps(interval, symbol, cause, limit, json))
+
+
+@app.command()
+def remove(
+    interval: Annotated[str, typer.Option(help="The interval whose bars shall go.")],
+    symbols: Annotated[str | None, typer.Option(help="Only of these symbols, separated by commas.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Only bars that open from here on: ISO 8601 (UTC) or ms.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Only bars that open before: ISO 8601 (UTC) or ms.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove bars: say which, ask, and then do it. Nothing else ever deletes a bar."""
+    from orchestration.cli.remove import remove_bars
+
+    raise typer.Exit(remove_bars(interval, symbols, start, end, sure=yes))
 
 
 @app.command()

@@ -129,11 +129,11 @@ def failures_of(result: Any) -> list[str]:
     return told
 
 
-def run_and_report(job: str, config: Path | None = None) -> int:
-    """Run one job, tell how it went, and return the exit code."""
+def run_and_report(job: str, config: Path | dict[str, Any] | None = None) -> int:
+    """Run one job with a run config (or a file with one), tell how it went, and return the exit code."""
     console = Console(stderr=True)
     started = time.perf_counter()
-    result = run_job(job, _read_config(config) if config else None)
+    result = run_job(job, _read_config(config) if isinstance(config, Path) else config)
     seconds = time.perf_counter() - started
     for event in result.get_asset_materialization_events():
         summary = event.materialization.metadata.get("summary")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import duckdb
 import polars as pl
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from assets.errors import AssetError
 from assets.metadata import utc
@@ -32,8 +34,10 @@ def show_status() -> int:
     )
     console.print(f"verdict   [{colour}]{readiness.verdict}[/{colour}]")
     for reason in readiness.reasons:
-        console.print(f"          {reason}", highlight=False, markup=False)
-    with platform.store() as store:
+        console.print(Padding(Text(reason), (0, 0, 0, 10)))
+    if not platform.holds_store():
+        return 1
+    with platform.existing_store() as store:
         spans = store.spans()
     rows = spans.group_by("kline_interval", maintain_order=True).agg(
         symbols=pl.col("symbol").n_unique(),
@@ -51,7 +55,7 @@ def show_status() -> int:
 def show_predictions(symbol: str | None, limit: int) -> int:
     """Show the newest predictions."""
     platform = Platform()
-    with platform.store() as store:
+    with platform.existing_store() as store:
         newest = store.predictions(symbols=None if symbol is None else [symbol])
     newest = newest.sort("open_time", "symbol", descending=[True, False]).head(limit)
     if newest.is_empty():
@@ -80,7 +84,7 @@ def show_predictions(symbol: str | None, limit: int) -> int:
 def show_query(query: str) -> int:
     """Show the answer to a DuckDB query."""
     platform = Platform()
-    with platform.store() as store, store.connect_duckdb() as connection:
+    with platform.existing_store() as store, store.connect_duckdb() as connection:
         try:
             for statement in _only_questions(connection, query):
                 connection.sql(statement).show(max_rows=200)

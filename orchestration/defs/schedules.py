@@ -9,6 +9,8 @@ INGEST_SCHEDULE = dg.ScheduleDefinition(
     job=INGEST,
     cron_schedule="* * * * *",
     execution_timezone="UTC",
+    # Every bar was judged when it came: once a minute the recent ones are enough; a run by hand reads them all again.
+    run_config={"ops": {"klines_checks": {"config": {"days": 3}}}},
     description="Fetch the bars that closed since the last minute.",
 )
 

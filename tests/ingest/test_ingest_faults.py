@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
 from typing import Any
 
+import polars as pl
 import pytest
 
-from market import rate_limit, transport
+from market import ingest_run, rate_limit, transport
 from market.client_errors import (
     BannedError,
     FirewallError,
@@ -114,6 +116,63 @@ def test_one_symbol_that_fails_does_not_stop_the_others(served: RunningExchange,
     assert all(is_complete(store, served, symbol) for symbol in good)
     assert ingest_sync(served.url, store, [bad, *good], ["1m"], start=START).failures == []
     assert is_complete(store, served, bad)
+
+
+def test_what_could_not_be_fetched_is_ledgered_asked_for_at_every_run_and_heals(
+    served: RunningExchange, store: KlineStore
+) -> None:
+    bad, *others = served.info()["symbols"][:3]
+    ingest_sync(served.url, store, [bad], ["1m"], start=START, end=START + 100 * MINUTE)
+    for good in others:  # a second time well before a gap of another cause would be looked at
+        served.add_fault(path="/api/v3/klines", symbol=bad, status=500, count=None)
+        served.reset_counters()
+        report = ingest_sync(served.url, store, [bad, good], ["1m"], start=START, attempts=2)
+        assert [failure.symbol for failure in report.failures] == [bad]
+        assert report.to_frame().filter(pl.col("symbol") == bad)["failed"].item() == BARS - 100
+        assert served.info()["served"]["routes"]["/api/v3/klines"]["refused"] == 2, "asked, in vain"
+        served.clear_faults()
+        [row] = store.gaps("1m", [bad]).rows(named=True)
+        end = START + BARS * MINUTE
+        assert (row["start_time"], row["end_time"], row["cause"]) == (
+            START + 100 * MINUTE,
+            end,
+            "fetch_failed",
+        )
+        assert row["checked_time"] == NOW
+        assert is_complete(store, served, good)
+    ingest_sync(served.url, store, [bad], ["1m"], start=START)
+    assert store.gaps("1m", [bad]).filter(pl.col("cause") == "fetch_failed").is_empty()
+    assert is_complete(store, served, bad)
+
+
+def test_a_symbol_that_does_not_exist_is_no_gap(served: RunningExchange, store: KlineStore) -> None:
+    symbol = served.info()["symbols"][0]
+    ingest_sync(served.url, store, [symbol, "NOPEUSDT"], ["1m"], start=START)
+    assert store.gaps("1m", ["NOPEUSDT"]).is_empty()
+
+
+def test_trouble_that_lasts_is_told_while_it_is_tried_again(
+    served: RunningExchange,
+    store: KlineStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(transport, "_full_jitter", lambda attempt: 0.1)
+    monkeypatch.setattr(ingest_run, "_TROUBLE_S", 0.01)
+    symbol = served.info()["symbols"][0]
+    served.add_fault(path="/api/v3/klines", status=500, count=3)
+    details = []
+    with caplog.at_level(logging.WARNING):
+        ingest_sync(served.url, store, [symbol], ["1m"], start=NOW - 100 * MINUTE,
+                    progress=lambda progress: details.append(progress.detail))  # fmt: skip
+    wanted = [
+        "exchange answers HTTP 500, trying again (3 of 6)",
+        "exchange answers HTTP 500, trying again (4 of 6)",
+    ]
+    assert [detail for detail in details if "HTTP" in detail] == wanted
+    assert all(text in caplog.text for text in wanted)
+    assert "trying again (2 of 6)" not in caplog.text
+    assert details[-1] == f"{symbol} 1m"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from market import ingest_writer
 from market.client import ExchangeClient
 from market.errors import MarketError
 from market.exchange.launch import RunningExchange, start_exchange
@@ -80,7 +81,7 @@ def test_a_second_run_asks_only_for_the_newest_bars(store: KlineStore) -> None:
         before = {interval: store.scan(interval).collect() for interval in INTERVALS}
         exchange.set_clock(NOW + 120_000)
         exchange.reset_counters()
-        report = ingest_sync(exchange.url, store, symbols, INTERVALS, start=start)
+        report = ingest_sync(exchange.url, store, symbols, INTERVALS, start=start, derive=False)
         total = exchange.info()["served"]["total"]
         new = {i: (NOW + 120_000) // INTERVAL_MS[i] - NOW // INTERVAL_MS[i] for i in INTERVALS}
         assert total["rows"] == report.total("asked") == sum(new.values()) * len(symbols)
@@ -123,8 +124,9 @@ def test_it_runs_within_a_running_loop_too(served: RunningExchange, home: Path) 
 
 
 def test_cancelled_in_the_middle_then_run_again(
-    served: RunningExchange, store: KlineStore, tmp_path: Path
+    served: RunningExchange, store: KlineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ingest_writer, "_GATHER_S", 0.0)  # small batches, so that there is a middle
     symbols = symbols_of(served)
     served.add_fault(path="/api/v3/klines", latency_ms=20, count=None)
 

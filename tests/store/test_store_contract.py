@@ -191,7 +191,7 @@ def _gap(symbol: str, start: int, end: int, cause: str, checked: int = 1) -> pl.
 def _ledger(store: KlineStore) -> list[tuple[object, ...]]:
     return [
         (symbol, (start - T0) // MINUTE, (end - T0) // MINUTE, cause, checked)
-        for symbol, _, start, end, cause, checked in store.gaps("1m").rows()
+        for symbol, _, start, end, cause, checked, _ in store.gaps("1m").rows()
     ]
 
 

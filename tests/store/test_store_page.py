@@ -26,15 +26,21 @@ def test_every_snippet_runs(home: Path, make_bars: MakeBars) -> None:
     with KlineStore.open(home) as store:
         store.write("1m", make_bars(["BTCUSDT", "ETHUSDT"], count=600))
         store.roll(T0 + DAY)
-    opening, querying, polars = (code.replace('"home', f'"{home}') for code in _code("python"))
+    opening, querying, polars, publishing, removing = (
+        code.replace('"home', f'"{home}') for code in _code("python")
+    )
     names: dict[str, object] = {"pl": pl}
     exec(opening, names)
     assert names["panel"].columns["close"].shape == (500, 2)  # type: ignore[attr-defined]
     assert names["frame"].height == 600  # type: ignore[attr-defined]
     exec(querying, names)
+    exec(publishing, names)
+    assert names["newest"].columns["close"].shape == (500, 2)  # type: ignore[attr-defined]
     assert eval(polars.strip(), names).height == 600
     (sql,) = (code.replace("'home", f"'{home}") for code in _code("sql"))
     assert duckdb.sql(sql).fetchall() == [("BTCUSDT", "1m", 600), ("ETHUSDT", "1m", 600)]
+    exec(removing, names)
+    assert names["report"].rows == 60  # type: ignore[attr-defined]
 
 
 def test_the_table_of_tables_is_complete() -> None:
@@ -52,9 +58,9 @@ def test_the_layout_of_a_home_and_of_a_bar(home: Path, make_bars: MakeBars) -> N
         found = {
             re.sub("-[0-9a-f]{16}[.]", "-<hash>.", path.name) for path in home.rglob("*") if path.is_file()
         }
-    suffixes = {"klines.sqlite3", "klines.sqlite3-wal", "klines.sqlite3-shm", "klines.sqlite3-writer"}
+    suffixes = {f"klines.sqlite3{suffix}" for suffix in ("", "-wal", "-shm", "-writer", "-writer-next")}
     assert found == {*suffixes, "store.json", "2023-11-15-<hash>.parquet"}
-    for name in ("klines.sqlite3", "store.json", "2023-11-15-<hash>.parquet", "-wal", "-shm", "-writer"):
+    for name in ("klines.sqlite3", "store.json", "2023-11-15-<hash>.parquet", "-wal", "-shm", "-writer-next"):
         assert name in PAGE
     assert BAR.itemsize == 88 and ", ".join(VALUE_COLUMNS).replace("close, ", "close,\n", 1) in PAGE
 

@@ -1,0 +1,53 @@
+"""Do bars go on where the ones before them ended? Told, never refused: a market may open anywhere.
+
+That bars follow each other in time is settled elsewhere: a page is taken as it comes only if it begins at the first
+missing bar and has every bar up to its last, and whatever is absent stands in the gap ledger. What is left is the
+price: on real markets the next open differs from the last close, as a rule by little. A bar that opens at more than
+twice or less than half of the close right before it may be a mistake of the source (another symbol's bars, a shifted
+decimal point) or a crash; nothing but a look at it can tell, so it is stored and counted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from market.intervals import interval_ms
+from market.store import KlineStore
+
+JUMP: Final = 2.0
+_LOOK_BACK_MS: Final = 86_400_000
+
+
+def count_jumps(store: KlineStore, interval: str, new: pl.DataFrame) -> dict[str, int]:
+    """Count by symbol the bars whose open is far from the close of the bar right before.
+
+    Parameters
+    ----------
+    new : pl.DataFrame
+        Bars (`market.klines.STORED_SCHEMA`) sorted by symbol and open_time, stored a moment ago or about to be. The
+        first of each symbol is compared with the stored bar before it, unless the first ones lie more than a day
+        apart, as in a backfill.
+    """
+    first = new.group_by("symbol", maintain_order=True).first()
+    earliest, latest = first["open_time"].min(), first["open_time"].max()
+    columns = ("symbol", "open_time", "open", "close")
+    bars = new.select(columns)
+    if isinstance(earliest, int) and isinstance(latest, int) and latest - earliest <= _LOOK_BACK_MS:
+        length = interval_ms(interval)
+        stored = store.scan(interval, first["symbol"].to_list(), earliest - length, latest, columns).collect()
+        before = first.select("symbol", pl.col("open_time") - length)
+        bars = pl.concat([stored.join(before, on=["symbol", "open_time"], how="semi"), bars])
+        bars = bars.unique(["symbol", "open_time"], keep="last").sort("symbol", "open_time")
+    if bars.height < 2:
+        return {}
+    at, opened, closed = (bars[name].to_numpy() for name in columns[1:])
+    symbol = bars["symbol"].rle_id().to_numpy()
+    follows = (np.diff(at) == interval_ms(interval)) & (np.diff(symbol) == 0)
+    ratio = opened[1:] / closed[:-1]
+    jumps = np.flatnonzero(follows & ((ratio > JUMP) | (ratio < 1 / JUMP))) + 1
+    if not len(jumps):
+        return {}
+    return dict(bars["symbol"].gather(jumps).value_counts().iter_rows())

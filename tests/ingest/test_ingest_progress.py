@@ -1,0 +1,63 @@
+"""What a person sees of a long ingest: a bar with rows per second and time left, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from assets import progress as shown
+
+
+@pytest.fixture
+def context() -> Any:
+    return SimpleNamespace(log=logging.getLogger("step"))
+
+
+def test_a_terminal_shows_rows_per_second_and_time_left(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = pty.openpty()
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    clock = [100.0]
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(shown, "_terminal", terminal)
+        monkeypatch.setattr(shown.time, "monotonic", lambda: clock[0])
+        with shown.StepProgress(context, "klines", "bars") as progress:
+            bar = progress._bar
+            assert bar is not None
+            for second in range(1, 6):
+                clock[0] += 1.0
+                progress.update(second * 25_000, 1_000_000, "BTCUSDT 1m")
+            bar.refresh()
+            terminal.flush()
+            seen = os.read(master, 65_536).decode()
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert "125000/1000000 bars 25,000/s" in text
+    assert re.search(r"25,000/s \d:\d\d:\d\d (\d|-):\S+ BTCUSDT 1m", text), "elapsed and left"
+
+
+def test_without_a_terminal_there_are_plain_lines(
+    context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(shown, "_terminal", out)
+        monkeypatch.setattr(shown.time, "monotonic", lambda: clock[0])
+        with shown.StepProgress(context, "klines", "bars") as progress:
+            for _ in range(12):
+                clock[0] += 1.0
+                progress.update((clock[0] - 100) * 25_000, 1_000_000, "BTCUSDT 1m")
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert lines == [
+        "klines: 125,000 of 1,000,000 bars, 25,000/s, 35 s left, BTCUSDT 1m",
+        "klines: 250,000 of 1,000,000 bars, 25,000/s, 30 s left, BTCUSDT 1m",
+    ]
