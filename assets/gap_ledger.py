@@ -14,7 +14,7 @@ from market.store import KlineStore
 
 CAUSES = {
     "before_listing": "the exchange has no earlier bar",
-    "outage": "the exchange has bars before and after, but none here",
+    "outage": "the exchange has bars before, but none here",
     "not_listed_anymore": "after the last bar of a symbol that is not traded any more",
     "refused_rows": "rows came, but they are in quarantine",
     "fetch_failed": "requests failed; asked for again in the next run",
@@ -51,6 +51,12 @@ def read_ledger(
     if cause is not None:
         rows = rows.filter(pl.col("cause") == cause)
     return rows.sort("_length", "symbol", "start_time").drop("_length")
+
+
+def stored_series(platform: Platform) -> set[tuple[str, str]]:
+    """Return symbol and interval of everything that is stored."""
+    with platform.existing_store() as store:
+        return set(store.spans().select("symbol", "kline_interval").iter_rows())
 
 
 def ledger_of(

@@ -21,6 +21,7 @@ from market.klines import STORED_SCHEMA
 
 if TYPE_CHECKING:
     from market.backfill import BackfillReport
+    from market.ingest_report import IngestReport
     from market.store import KlineStore
 
 
@@ -114,6 +115,12 @@ def _starts(config: KlinesConfig, intervals: Sequence[str], bars: int, now: int)
     return {name: floor_time(now, name) - bars * interval_ms(name) for name in intervals}
 
 
+def _failed(report: "IngestReport") -> str:
+    """Say how many series could not be completed, if any."""
+    failed, of = len(report.failures), len(report.series)
+    return f" {failed:,} of {of:,} series FAILED, see the warnings;" if failed else ""
+
+
 def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
     report, files = filled.ingest, filled.archives
     series = report.to_frame()
@@ -131,7 +138,7 @@ def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
     return {
         "summary": f"{filled.inserted + report.total('derived'):,} bars new{archive_summary(files)},"
         f" {int(spans['rows'].sum()):,} held;"
-        f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;"
+        f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;{_failed(report)}"
         f" {report.requests:,} request{'' if report.requests == 1 else 's'}",
         "dagster/row_count": int(spans["rows"].sum()),
         "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),

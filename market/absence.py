@@ -43,7 +43,7 @@ class Absences:
             end = min(run_end, planning.settled_before(self._now, run_start, series.length))
             pending += (run_end - end) // series.length
             for start, stop, refused in _by_refusal(run_start, end, verdict.refused_slots, series.length):
-                if refused:
+                if refused or verdict.all_stray:
                     gaps.append((series.symbol, start, stop, planning.REFUSED_ROWS))
                 else:
                     tail = (stop == end and end < run_end) or stop >= series.spans[-1][1]

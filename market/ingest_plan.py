@@ -24,6 +24,10 @@ SPOT_PAGE: Final = 1_000
 """Most bars that a request to the spot market returns."""
 
 _SETTLE_MS: Final = 300_000
+DAY_MS: Final = 86_400_000
+LONGEST_WAIT_MS: Final = 7 * DAY_MS
+"""The longest time between two looks at a gap of a day or more."""
+
 _PAGES_PER_LANE: Final = 4  # fewer are not worth the request that a lane may waste at its end
 
 
@@ -50,6 +54,8 @@ class Series:
         What to ask for, ascending and disjoint.
     first_stored : int or None
         Open time of the oldest bar in the store.
+    held_back : int
+        Bars that are not asked for yet because the symbol did not trade when it was last looked at.
     """
 
     symbol: str
@@ -57,6 +63,7 @@ class Series:
     length: int
     spans: tuple[Span, ...]
     first_stored: int | None
+    held_back: int = 0
 
     @property
     def bars(self) -> int:
@@ -91,8 +98,11 @@ def plan_series(
     plans = []
     for symbol in symbols:
         fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
+        later = [span for span in missing[symbol] if span[0] in delisted.get(symbol, ())]
         again = [(max(a, first), min(b, last)) for a, b in due.get(symbol, ())]
-        plans.append(Series(symbol, interval, length, union([*fresh, *again]), oldest.get(symbol)))
+        spans = union([*fresh, *again])
+        held_back = count_bars(later, length)
+        plans.append(Series(symbol, interval, length, spans, oldest.get(symbol), held_back))
     return plans
 
 
@@ -104,7 +114,8 @@ def _ledgered(
     delisted: dict[str, set[int]] = {}
     gaps = store.gaps(interval, symbols).select("symbol", "start_time", "end_time", "cause", "checked_time")
     for symbol, start, end, cause, checked in gaps.iter_rows():
-        if cause == FETCH_FAILED or _due(end, checked, now, recheck_after_ms):
+        halted = cause == NOT_LISTED_ANYMORE and _halt_due(start, checked, now)
+        if cause == FETCH_FAILED or halted or _due(end, checked, now, recheck_after_ms):
             due.setdefault(symbol, []).append((start, end))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
@@ -114,10 +125,19 @@ def _ledgered(
 def _due(end: int, checked: int, now: int, recheck_after_ms: int) -> bool:
     """Tell whether a ledgered gap deserves another look.
 
-    The older a gap was when last looked at, the longer until the next look: a gap of yesterday is asked for
-    again after `recheck_after_ms`, one that was a year old after another year.
+    The older a gap was when last looked at, the longer until the next look, but a week at most: a single wrong
+    answer may have made it.
     """
-    return now - checked >= max(recheck_after_ms, checked - end)
+    return now - checked >= max(recheck_after_ms, min(checked - end, LONGEST_WAIT_MS))
+
+
+def _halt_due(start: int, checked: int, now: int) -> bool:
+    """Tell whether a symbol that did not trade deserves another look before its gap is due by age.
+
+    A halt looks like a delisting until it ends. It is asked about again after as long as it had lasted, so that its
+    end is noticed within its own length.
+    """
+    return checked - start < DAY_MS and now - checked >= checked - start
 
 
 def _first_stored(store: KlineStore, interval: str) -> dict[str, int]:

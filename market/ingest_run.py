@@ -83,7 +83,7 @@ class IngestRun:
                 recheck_after_ms=recheck_after_ms,
             )
         for series in self._series:
-            tally = SeriesTally(series.symbol, series.interval, asked=series.bars)
+            tally = SeriesTally(series.symbol, series.interval, asked=series.bars, pending=series.held_back)
             self._tallies[series.symbol, series.interval] = tally
             self._expected += series.bars
         self._report.series = list(self._tallies.values())

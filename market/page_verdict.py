@@ -40,6 +40,8 @@ class Verdict:
         How many missing bars it settles.
     known : int
         Good bars that were not missing: they are stored already, equal or revised.
+    all_stray : bool
+        Rows came, and none of them is of the span that was asked for: that says nothing about its bars.
     """
 
     good: pl.DataFrame
@@ -49,6 +51,7 @@ class Verdict:
     covered_until: int
     settled: int
     known: int
+    all_stray: bool = False
 
 
 def judge(
@@ -63,7 +66,9 @@ def judge(
     good, refused = validate(asked, series.interval)
     slots = good["open_time"].to_numpy()
     refused_slots = _refused_slots(page, refused, series, request)
-    covered_until = _covered_until(page, slots, refused_slots, series, request)
+    marked = {slot for slot in refused_slots if request.start <= slot < request.end}
+    reach = _reach(asked["open_time"].drop_nulls().to_numpy(), slots)
+    covered_until = _covered_until(page, slots, reach, marked, series, request)
     if until is not None:
         covered_until = min(covered_until, until)
     settled = clip(spans, request.start, covered_until)
@@ -75,22 +80,46 @@ def judge(
         covered_until=covered_until,
         settled=count_bars(settled, series.length),
         known=len(slots) - _held(settled, slots),
+        all_stray=page.count > 0 and not len(slots) and not marked,
     )
 
 
+def _reach(received: NDArray[np.int64], slots: NDArray[np.int64]) -> int | None:
+    """Return the latest good open time that no row after it contradicts by being earlier; None if there is none.
+
+    One wrong digit makes a row that looks sound and lies far ahead: the rows after it show that it is out of place.
+    """
+    if not len(received) or not len(slots):
+        return None
+    in_place = received[received == np.minimum.accumulate(received[::-1])[::-1]]
+    good = in_place[np.isin(in_place, slots)]
+    return int(good.max()) if len(good) else None
+
+
 def _covered_until(
-    page: KlinePage, slots: NDArray[np.int64], refused_slots: set[int], series: Series, request: Request
+    page: KlinePage,
+    slots: NDArray[np.int64],
+    reach: int | None,
+    refused_slots: set[int],
+    series: Series,
+    request: Request,
 ) -> int:
     """Return how far the answer reaches.
 
-    Past its last row nothing is taken for granted, even if the page is not full: a host may answer fewer rows
-    than were asked for. Emptiness is what an answer without rows says.
+    Past its last good row nothing is taken for granted, even if the page is not full: a host may answer fewer rows
+    than were asked for. Refused rows reach no further than they follow each other: what is wrong with one may be its
+    time. Emptiness is what an answer without rows says.
     """
-    reached = [int(slots[-1])] if len(slots) else []
-    reached += [slot for slot in refused_slots if request.start <= slot < request.end]
-    if reached:
-        return min(request.end, max(reached) + series.length)
-    if page.count < request.limit:
+    at = request.start if reach is None else reach + series.length
+    while at in refused_slots:
+        at += series.length
+    if at > request.start:
+        return min(request.end, at)
+    if refused_slots:
+        return min(request.end, min(refused_slots) + series.length)
+    if len(slots):
+        return min(request.end, int(slots[0]) + series.length)
+    if not page.count:
         return request.end
     return min(request.end, request.start + request.limit * series.length)
 

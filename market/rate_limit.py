@@ -104,7 +104,9 @@ class RequestBudget:
     def paused_s(self) -> float:
         """Return the seconds for which the exchange has forbidden any request; 0 if it has not."""
         with self._memory.change() as state:
-            return max(0.0, state.resume_at - self._clock())
+            now = self._clock()
+            state.forget_another_time(now)
+            return max(0.0, state.resume_at - now)
 
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds` (Retry-After), from no process; a shorter pause never cuts a longer one."""
@@ -128,6 +130,7 @@ class RequestBudget:
         """Reserve `weight` and return 0, or return the seconds to wait before asking again."""
         with self._memory.change() as state:
             now = self._clock()
+            state.forget_another_time(now)
             if now < state.resume_at:
                 return state.resume_at - now
             self._turn_minute(state, now)

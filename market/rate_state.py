@@ -28,6 +28,9 @@ _CLAIM: Final = struct.Struct("<Iid")
 _MOST_BYTES: Final = 4_096
 _MOST_CLAIMS: Final = (_MOST_BYTES - _HEADER.size) // _CLAIM.size
 _CLAIM_LIFE_S: Final = 60.0
+_AHEAD_S: Final = 120.0  # slots lie within the minute that runs
+LONGEST_BAN_S: Final = 7 * 86_400.0
+"""Exchanges ban for three days at most; a longer pause is a mistake, theirs or that of a clock."""
 _FADING: Final = 0.95  # a minute; sweeps that come every quarter of an hour are still half remembered
 _KEPT_S: Final = 7 * 86_400.0
 
@@ -84,6 +87,17 @@ class BudgetState:
         self.sweep_now = 0
         self.sweep_slot = self.backfill_slot = self.probe_slot = 0.0
 
+    def forget_another_time(self, now: float) -> None:
+        """Drop what was noted by a clock that has been set back since: nothing lasts longer than this."""
+        if self.resume_at - now > LONGEST_BAN_S:
+            self.resume_at = 0.0
+        if (
+            max(self.sweep_slot, self.backfill_slot, self.probe_slot, self.sweep_until, self.told_at) - now
+            > _AHEAD_S
+        ):
+            self.sweep_slot = self.backfill_slot = self.probe_slot = self.sweep_until = 0.0
+            self.told_at = now
+
     def in_flight(self) -> int:
         """Return the weight without an answer yet, over all processes."""
         return sum(claim.in_flight for claim in self.claims.values())
@@ -103,7 +117,7 @@ class BudgetState:
         if len(self.claims) == (pid in self.claims):
             return
         for other, claim in list(self.claims.items()):
-            if other != pid and (now - claim.touched > _CLAIM_LIFE_S or not _is_alive(other)):
+            if other != pid and (abs(now - claim.touched) > _CLAIM_LIFE_S or not _is_alive(other)):
                 del self.claims[other]
 
 
@@ -146,6 +160,7 @@ class FileMemory:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._renew_lock)  # another thread may hold it at that moment
         self._pid = 0
         self._file = -1
         with self._lock, self._explained():
@@ -174,6 +189,9 @@ class FileMemory:
                         os.fsync(self._file)
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def _open(self, pid: int) -> None:
         if self._file >= 0:

@@ -16,6 +16,7 @@ import aiohttp
 from market import client_errors as errors
 from market.holding import HeldBack
 from market.rate_limit import Priority, RequestBudget
+from market.rate_state import LONGEST_BAN_S
 from market.refusals import message_of, not_an_exchange, refusal_of
 from market.wire import NotJsonError, ShapeError
 
@@ -296,11 +297,12 @@ def _used_weight(headers: Mapping[str, str]) -> int | None:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return what the exchange asks for; the protocol always says, so silence is taken as a full minute."""
+    """Return what the exchange asks for; the protocol always says, so silence or nonsense is taken as a minute."""
     try:
-        return max(0.0, float(headers.get("Retry-After", "60")))
+        seconds = float(headers.get("Retry-After", "60"))
     except ValueError:
-        return 60.0
+        seconds = math.nan
+    return min(max(0.0, seconds), LONGEST_BAN_S) if math.isfinite(seconds) else 60.0
 
 
 def _full_jitter(attempt: int) -> float:

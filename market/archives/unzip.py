@@ -51,7 +51,7 @@ def _only_entry(file: ArchiveFile, body: bytes) -> zipfile.ZipInfo:
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, struct.error, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise _unfit(file, f"it is no whole zip: {error}") from error
     if len(entries) != 1 or entries[0].filename != file.csv_name:
         names = ", ".join(repr(entry.filename) for entry in entries[:3]) or "nothing"

@@ -41,6 +41,7 @@ def connect(
 def _shut(connection: duckdb.DuckDBPyConnection, urls: list[str]) -> None:
     """Keep queries away from every file but those of the views, which `SnapshotFiles` lets nobody write."""
     for setting in (
+        "temp_directory = ''",
         f"allowed_paths = {_quoted(urls)}",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",

@@ -150,10 +150,18 @@ def swap(transaction: Transaction, new: Sequence[NewFile], old: Sequence[ColdFil
     list[ColdFile]
         The new files with their numbers.
     """
+    if not registered(transaction, old):
+        raise MarketError(
+            "a file to be replaced is no part of the store any more; the change is undone",
+            where=", ".join(file.path for file in old),
+            remedy="run this again",
+        )
+    [(last,)] = transaction.execute(
+        "SELECT coalesce(max(file_id), -1) FROM files"
+    )  # a new file, a new number
     for file in old:
         transaction.run("DELETE FROM file_symbols WHERE file_id = ?", (file.file_id,))
         transaction.run("DELETE FROM files WHERE file_id = ?", (file.file_id,))
-    [(last,)] = transaction.execute("SELECT coalesce(max(file_id), -1) FROM files")
     placed = [replace(item.file, file_id=last + 1 + at) for at, item in enumerate(new)]
     transaction.delete(RETIRED, [(file.path,) for file in placed])
     transaction.upsert(FILES, [tuple(getattr(file, name) for name in FILES.columns) for file in placed])

@@ -88,7 +88,8 @@ class _Seen:
     def same_files(self, other: _Seen) -> bool:
         """Tell whether nothing has changed since that matters to files that were written from this state."""
         return (
-            np.array_equal(self.owners.spans, other.owners.spans)
+            self.files == other.files  # by path: a number may have passed to another file
+            and np.array_equal(self.owners.spans, other.owners.spans)
             and np.array_equal(self.owners.file_ids, other.owners.file_ids)
             and self.versions == other.versions
         )

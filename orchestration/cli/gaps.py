@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.errors import AssetError
-from assets.gap_ledger import CAUSES, by_cause, ledger_of
+from assets.gap_ledger import CAUSES, by_cause, ledger_of, stored_series
 from assets.platform import Platform
 from orchestration.cli.wording import count
 
@@ -39,13 +39,26 @@ def show_gaps(
         print(json.dumps(_as_json(ledger, limit)))
         return 0
     if ledger.is_empty():
-        chosen = " that match" if (interval, symbol, cause) != (None, None, None) else ""
-        print(f"no gaps{chosen}: no bar between the first and the last asked for is missing")
+        print(_nothing(interval, symbols, cause))
         return 0
     shown = ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or _SHOWN)
     _print_gaps(shown.sort("index"), ledger.height)
     _print_totals(ledger)
     return 0
+
+
+def _nothing(interval: str | None, symbols: list[str] | None, cause: str | None) -> str:
+    """Say what it means that no gap was found."""
+    held = stored_series(Platform())
+    if interval is not None and interval not in {name for _, name in held}:
+        return f"no gaps that match: no bars of {interval} are stored"
+    unknown = [name for name in symbols or () if name not in {symbol for symbol, _ in held}]
+    if unknown:
+        return f"no gaps that match: no bars of {', '.join(unknown)} are stored (symbols are in capitals)"
+    if cause is not None:
+        return f"no gaps that match: none has the cause {cause}"
+    chosen = " that match" if (interval, symbols) != (None, None) else ""
+    return f"no gaps{chosen}: no bar between the first and the last asked for is missing"
 
 
 def _print_gaps(shown: pl.DataFrame, of: int) -> None:

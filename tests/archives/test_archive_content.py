@@ -175,6 +175,14 @@ def test_a_zip_that_cannot_be_trusted(body: bytes, says: str) -> None:
     assert caught.value.remedy
 
 
+def test_a_zip_of_a_version_to_come_is_refused() -> None:
+    body = bytearray(zipped(FILE.csv_name, CSV))
+    at = body.index(b"PK\x01\x02")
+    body[at + 6] = 151  # the version needed to extract
+    with pytest.raises(ArchiveFileError, match="no whole zip"):
+        unzip(FILE, bytes(body))
+
+
 def test_every_cut_off_zip_is_refused() -> None:
     for length in range(0, len(SOUND), 7):
         with pytest.raises(ArchiveFileError):

@@ -256,3 +256,10 @@ def test_the_budget_learns_from_the_answers_of_others(serve: Serve) -> None:
     script = Script(json_answer(GOOD, **{"X-MBX-USED-WEIGHT-1M": "37"}))
     call(serve(script), one_page, budget=budget)
     assert budget.used == 37
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("7", 7), ("soon", 60), ("inf", 60), ("nan", 60), ("-3", 0), ("1e308", 7 * 86_400)]
+)
+def test_an_odd_retry_after_neither_lifts_a_ban_nor_lasts_for_ever(said: str, seconds: float) -> None:
+    assert transport._retry_after_s({"Retry-After": said}) == seconds

@@ -106,9 +106,9 @@ def test_the_time_before_a_listing_is_found_with_one_request(exchange, update, s
     exchange.now = NOW + DAY_MS - 1
     update(end=NOW, start=NOW - 400 * DAY_MS)
     assert exchange.asked == {"time": 1}
-    exchange.now = NOW + 1000 * DAY_MS
+    exchange.now = NOW + 8 * DAY_MS
     update(end=NOW, start=NOW - 400 * DAY_MS)
-    assert exchange.asked["klines"] == 1, "another look after a thousand days costs a request"
+    assert exchange.asked["klines"] == 1, "another look after a week costs a request"
     assert ledger(store) == [(NOW - 400 * DAY_MS, listed, "before_listing")]
 
 
@@ -142,6 +142,23 @@ def test_a_delisted_symbol_is_not_asked_for_at_every_run(exchange, update, store
     exchange.now = NOW + 26 * HOUR
     update()
     assert opens(store)[-1] == NOW + 26 * HOUR - MINUTE
+
+
+def test_a_halt_is_over_within_its_own_length_and_never_silent(exchange, update, store) -> None:
+    end, again = NOW + 10 * MINUTE, NOW + 25 * MINUTE
+    exchange.fill("AAAUSDT", "1m", START, end)
+    exchange.fill("AAAUSDT", "1m", again, NOW + DAY_MS)
+    for minute in range(9, 60):
+        exchange.now = NOW + minute * MINUTE
+        exchange.status["AAAUSDT"] = "BREAK" if end <= exchange.now < again else "TRADING"
+        report = update()
+        asked = report.total("inserted") + report.total("gaps") + report.total("pending")
+        newest = opens(store)[-1]
+        assert asked or newest == exchange.now - MINUTE or exchange.now <= end, (
+            "what is not asked for is pending"
+        )
+    assert opens(store) == [*range(START, end, MINUTE), *range(again, exchange.now, MINUTE)]
+    assert ledger(store) == [(end, again, "outage")]
 
 
 def test_bars_missing_a_moment_after_they_closed_are_asked_for_again(exchange, update, store) -> None:

@@ -85,3 +85,21 @@ def test_a_host_that_tells_no_count_is_counted_here(clock: Clock) -> None:
 def test_clients_of_one_host_share_a_budget() -> None:
     assert budget_of("a:1") is budget_of("a:1")
     assert budget_of("a:1") is not budget_of("a:2")
+
+
+def test_a_clock_that_was_set_back_starves_nobody(clock: Clock) -> None:
+    clock.now += 365 * 86_400
+    budget = RequestBudget(100, clock=clock)
+    while budget.try_acquire(2) == 0:
+        budget.settle(2, budget.used + 2)
+    budget.pause(3_600)
+    clock.now -= 30 * 86_400
+    assert budget.paused_s() == 0
+    assert budget.try_acquire(2) <= 60
+
+
+def test_a_ban_of_three_days_holds(clock: Clock) -> None:
+    budget = RequestBudget(clock=clock)
+    budget.pause(3 * 86_400)
+    clock.now += 86_400
+    assert budget.paused_s() == 2 * 86_400

@@ -123,3 +123,31 @@ def test_a_roll_and_a_writer_meanwhile(
     assert len(rounds) == 3
     assert_frame_equal(filled.scan("5m").collect(), _revised(bars).filter(pl.col("symbol") != "A"))
     assert filled.verify() == []
+
+
+def test_a_roll_between_looking_and_swapping_keeps_its_bars(
+    store: KlineStore,
+    home: Path,
+    database_url: str | None,
+    make_bars: MakeBars,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = make_bars(["A", "B"], "1m", count=1_440)
+    early = whole.filter((pl.col("symbol") == "A") | (pl.col("open_time") < T0 + 700 * MINUTE))
+    store.write("1m", early)
+    store.roll(T0 + DAY)
+    store.write("1m", whole)  # the rest of B's day comes late
+    rewritten = removal._rewritten
+    with KlineStore.open(home, database_url) as other:
+
+        def and_another_process_rolls(*arguments: object) -> object:
+            made = rewritten(*arguments)  # type: ignore[arg-type]
+            monkeypatch.setattr(removal, "_rewritten", rewritten)
+            other.roll(T0 + DAY)
+            return made
+
+        monkeypatch.setattr(removal, "_rewritten", and_another_process_rolls)
+        store.remove("1m", ["A"], T0, T0 + 60 * MINUTE)
+    gone = (pl.col("symbol") == "A") & (pl.col("open_time") < T0 + 60 * MINUTE)
+    assert_frame_equal(store.scan("1m").collect(), whole.filter(~gone), check_exact=True)
+    assert store.verify() == []

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
 from market.store import KlineStore
@@ -27,7 +26,7 @@ def test_every_snippet_runs(home: Path, make_bars: MakeBars) -> None:
         store.write("1m", make_bars(["BTCUSDT", "ETHUSDT"], count=600))
         store.roll(T0 + DAY)
     opening, querying, polars, publishing, removing = (
-        code.replace('"home', f'"{home}') for code in _code("python")
+        code.replace('"home', f'"{home}').replace("file:home", f"file:{home}") for code in _code("python")
     )
     names: dict[str, object] = {"pl": pl}
     exec(opening, names)
@@ -36,11 +35,12 @@ def test_every_snippet_runs(home: Path, make_bars: MakeBars) -> None:
     exec(querying, names)
     exec(publishing, names)
     assert names["newest"].columns["close"].shape == (500, 2)  # type: ignore[attr-defined]
-    assert eval(polars.strip(), names).height == 600
-    (sql,) = (code.replace("'home", f"'{home}") for code in _code("sql"))
-    assert duckdb.sql(sql).fetchall() == [("BTCUSDT", "1m", 600), ("ETHUSDT", "1m", 600)]
+    exec(polars, names)
+    assert names["frame"].height == 1_200  # type: ignore[attr-defined]
     exec(removing, names)
     assert names["report"].rows == 60  # type: ignore[attr-defined]
+    exec(polars, names)
+    assert names["frame"].height == 1_140, "the superseded file is not read"  # type: ignore[attr-defined]
 
 
 def test_the_table_of_tables_is_complete() -> None:
