@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import re
+import select
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,17 @@ from assets import progress as shown
 @pytest.fixture
 def context() -> Any:
     return SimpleNamespace(log=logging.getLogger("step"))
+
+
+def _all_that_comes(terminal: int, until: str) -> str:
+    """Read what is written, which a terminal hands over in pieces, up to the text that is waited for."""
+    seen = b""
+    for _ in range(200):
+        if select.select([terminal], [], [], 0.05)[0]:
+            seen += os.read(terminal, 65_536)
+        if until.encode() in seen:
+            break
+    return seen.decode(errors="replace")
 
 
 def test_a_terminal_shows_rows_per_second_and_time_left(
@@ -38,7 +50,7 @@ def test_a_terminal_shows_rows_per_second_and_time_left(
                 progress.update(second * 25_000, 1_000_000, "BTCUSDT 1m")
             bar.refresh()
             terminal.flush()
-            seen = os.read(master, 65_536).decode()
+            seen = _all_that_comes(master, "125000/1000000")
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
     assert "125000/1000000 bars 25,000/s" in text
