@@ -10,7 +10,7 @@ import polars as pl
 
 from market.derive import derive, divides
 from market.intervals import ceil_time, floor_time, interval_ms
-from market.store import KlineStore
+from market.store import PANEL_COLUMNS, KlineStore
 
 DIFFERENCE_SCHEMA: Final = pl.Schema(
     {
@@ -25,17 +25,6 @@ DIFFERENCE_SCHEMA: Final = pl.Schema(
 )
 """One value of one bar that its finer bars contradict: what is stored, and what they add up to."""
 
-_COMPARED: Final = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trades",
-    "taker_buy_base",
-    "taker_buy_quote",
-)
 _BARS_AT_ONCE: Final = 1_000_000
 
 
@@ -94,7 +83,7 @@ def compare(finer_bars: pl.DataFrame, bars: pl.DataFrame, finer: str, interval: 
             pl.col(name).cast(pl.Float64).alias("stored"),
             pl.col(f"{name}_derived").cast(pl.Float64).alias("from_finer"),
         )
-        for name in _COMPARED
+        for name in PANEL_COLUMNS
     ).sort("symbol", "open_time", maintain_order=True)
     differing = differences.select("symbol", "open_time").n_unique() if differences.height else 0
     return Agreement(finer, interval, both.height, differing, differences)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from market.ingest_report import IngestReport
 from market.ingest_run import IngestRun
-from market.intervals import interval_ms
+from market.intervals import DAY_MS, interval_ms
 from market.loop_thread import run_sync
 from market.progress import ProgressCallback
 from market.source import KlineSource
@@ -15,8 +15,6 @@ from market.sources.opening import open_source
 from market.store import KlineStore
 
 __all__ = ["DAY_MS", "ingest", "ingest_sync", "run_sync"]
-
-DAY_MS: Final = 86_400_000
 
 
 async def ingest(

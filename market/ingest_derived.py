@@ -19,7 +19,7 @@ from market.derive import derive, divides
 from market.ingest_plan import Request, Series, Span
 from market.ingest_report import IngestReport, SeriesTally
 from market.ingest_writer import revisions
-from market.intervals import floor_time, interval_ms
+from market.intervals import DAY_MS, floor_time, interval_ms
 from market.page_verdict import judge
 from market.source import KlineSource
 from market.store import KlineStore
@@ -27,7 +27,6 @@ from market.store import KlineStore
 logger = logging.getLogger(__name__)
 
 FINER: Final = "1m"
-DAY_MS: Final = 86_400_000
 _REACH_MS: Final = 6 * 3_600_000
 """What is missing for longer is asked for: one request brings it all, and needs no confirming."""
 

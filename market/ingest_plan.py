@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from market.intervals import ceil_time, floor_time, interval_ms
+from market.intervals import DAY_MS, ceil_time, floor_time, interval_ms
 from market.store import KlineStore
 
 Span = tuple[int, int]
@@ -24,7 +24,6 @@ SPOT_PAGE: Final = 1_000
 """Most bars that a request to the spot market returns."""
 
 _SETTLE_MS: Final = 300_000
-DAY_MS: Final = 86_400_000
 LONGEST_WAIT_MS: Final = 7 * DAY_MS
 """The longest time between two looks at a gap of a day or more."""
 

@@ -12,6 +12,9 @@ from market.errors import MarketError
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
+DAY_MS: Final = _DAY
+"""Length of a day, ms: open times are UTC, which knows no longer or shorter ones here."""
+
 INTERVAL_MS: Final[dict[str, int]] = {
     "1s": _SECOND,
     "1m": _MINUTE,

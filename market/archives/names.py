@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from market.intervals import MONTH, PROTOCOL_INTERVALS
+from market.intervals import DAY_MS, MONTH, PROTOCOL_INTERVALS
 
 ArchiveMarket = Literal["spot", "futures/um"]
 Period = Literal["monthly", "daily"]
 
-DAY_MS: Final = 86_400_000
 MICROSECONDS_FROM: Final = 1_735_689_600_000
 """Spot files of bars from 2025-01-01 on hold microseconds, all others milliseconds."""
 

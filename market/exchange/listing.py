@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from market.intervals import DAY_MS
+
 GENESIS_MS: Final = 1_704_067_200_000  # 2024-01-01T00:00:00Z
-DAY_MS: Final = 86_400_000
 MAX_SYMBOLS: Final = 4_900  # as many as there are generated names
 
 # base asset, price at listing in USDT, daily traded value in USDT, one-minute volatility

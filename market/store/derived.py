@@ -8,13 +8,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from market.intervals import interval_ms
+from market.intervals import DAY_MS, interval_ms
 from market.store import coverage, spans
 from market.store.bars import Bars
 from market.store.database import Row, Transaction
 from market.store.schema import DERIVED
-
-DAY_MS: Final = 86_400_000
 
 DERIVED_SCHEMA: Final = pl.Schema(
     {

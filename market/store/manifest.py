@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 
 from market.errors import MarketError
+from market.intervals import DAY_MS
 from market.store import spans
 from market.store.database import Transaction
 from market.store.schema import FILE_SYMBOLS, FILES, RETIRED
 from market.store.spans import Int64s
 
-DAY_MS: Final = 86_400_000
 FILES_LOCK: Final = "files"
 """Held while files are registered or removed: none may go between being written and registered."""
 
