@@ -13,9 +13,11 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from market.intervals import interval_ms
 from market.store import KlineStore
+from market.store.bars import symbol_starts
 
 JUMP: Final = 2.0
 _LOOK_BACK_MS: Final = 86_400_000
@@ -31,23 +33,27 @@ def count_jumps(store: KlineStore, interval: str, new: pl.DataFrame) -> dict[str
         first of each symbol is compared with the stored bar before it, unless the first ones lie more than a day
         apart, as in a backfill.
     """
-    first = new.group_by("symbol", maintain_order=True).first()
-    earliest, latest = first["open_time"].min(), first["open_time"].max()
+    first = symbol_starts(new)
+    opens = new["open_time"].to_numpy()[first]
     columns = ("symbol", "open_time", "open", "close")
     bars = new.select(columns)
-    if isinstance(earliest, int) and isinstance(latest, int) and latest - earliest <= _LOOK_BACK_MS:
+    if len(opens) and opens.max() - opens.min() <= _LOOK_BACK_MS:
         length = interval_ms(interval)
-        stored = store.scan(interval, first["symbol"].to_list(), earliest - length, latest, columns).collect()
-        before = first.select("symbol", pl.col("open_time") - length)
+        before = bars[first].select("symbol", pl.col("open_time") - length)
+        names, span = before["symbol"].to_list(), (int(opens.min()) - length, int(opens.max()))
+        stored = store.scan(interval, names, *span, columns).collect()
         bars = pl.concat([stored.join(before, on=["symbol", "open_time"], how="semi"), bars])
         bars = bars.unique(["symbol", "open_time"], keep="last").sort("symbol", "open_time")
-    if bars.height < 2:
-        return {}
-    at, opened, closed = (bars[name].to_numpy() for name in columns[1:])
-    symbol = bars["symbol"].rle_id().to_numpy()
-    follows = (np.diff(at) == interval_ms(interval)) & (np.diff(symbol) == 0)
+    jumps = _jumps(bars, interval_ms(interval))
+    return dict(bars["symbol"].gather(jumps).value_counts().iter_rows()) if len(jumps) else {}
+
+
+def _jumps(bars: pl.DataFrame, length: int) -> NDArray[np.int64]:
+    """Return the rows, sorted by symbol and open_time, that follow the one before and open far from its close."""
+    at, opened, closed = (bars[name].to_numpy() for name in ("open_time", "open", "close"))
     ratio = opened[1:] / closed[:-1]
-    jumps = np.flatnonzero(follows & ((ratio > JUMP) | (ratio < 1 / JUMP))) + 1
-    if not len(jumps):
-        return {}
-    return dict(bars["symbol"].gather(jumps).value_counts().iter_rows())
+    far = np.flatnonzero((np.diff(at) == length) & ((ratio > JUMP) | (ratio < 1 / JUMP))) + 1
+    if not len(far):  # nearly always: there is no need to look at the symbols
+        return far
+    same: NDArray[np.bool_] = (bars["symbol"].gather(far) == bars["symbol"].gather(far - 1)).to_numpy()
+    return far[same]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from market import ingest_plan as planning
+from market import kline_scan
 from market.absence import Absences
 from market.client_errors import (
     ExchangeError,
@@ -115,7 +116,9 @@ class IngestRun:
             backfill=self._expected >= _BACKFILL_BARS,
         )
         self._tell("")
-        watch = asyncio.create_task(self._watch_trouble())
+        beside = [asyncio.create_task(self._watch_trouble())]
+        if self._expected >= _BACKFILL_BARS:
+            beside.append(asyncio.create_task(asyncio.to_thread(kline_scan.load)))
         try:
             later = derivable(self._series, self._report.now) if self._derive else []
             postponed = set(map(id, later))
@@ -127,7 +130,7 @@ class IngestRun:
                 confirmer = Confirmer(self._client, self._store, self._report, self._tallies)
                 await confirmer.run(self._collecting)
         finally:  # whatever has ended the walk: what has been received gets stored
-            await _stop([watch])
+            await _stop(beside)
             try:
                 await self._writer.finish()
             finally:

@@ -49,6 +49,22 @@ _PRICES: Final = ("open", "high", "low", "close")
 _AMOUNTS: Final = ("volume", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 
 
+OF_TRADES: Final = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
+"""What a source of plain OHLCV bars does not know."""
+
+
+def unknown_as_null(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give null for what a source of plain OHLCV bars cannot know but must send as a number.
+
+    There is no volume without a trade: a row with volume and no trades says that its trades, its quote volume and
+    its takers are not known. Zeros would pass for market data.
+    """
+    unknown = (frame["trades"] == 0) & (frame["volume"] > 0)
+    if not unknown.any():
+        return frame
+    return frame.with_columns(pl.when(~unknown).then(pl.col(name)).alias(name) for name in OF_TRADES)
+
+
 def validate(frame: pl.DataFrame, interval: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split bars into those that may be stored and those that may not.
 

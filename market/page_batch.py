@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from market import kline_text
 from market.ingest_plan import Request, Series, Span, clip, count_bars
 from market.klines import validate
 from market.wire import KlinePage
+from market.wire import read_together as read_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read_together(interval: str, pages: Sequence[PlainPage]) -> list[pl.DataFram
     """
     order = sorted(range(len(pages)), key=lambda at: (pages[at].series.symbol, pages[at].request.start))
     ends = [page.page.outline for page in (pages[at] for at in order) if page.page.outline is not None]
-    frame = kline_text.read([pages[at].page.body for at in order])
+    frame = read_pages([pages[at].page for at in order])
     rows = np.array([outline.rows for outline in ends])
     if frame is None or frame.height != rows.sum():
         return None

@@ -176,7 +176,7 @@ def _refused_frame(
     return both.select(pl.lit(symbol).alias("symbol"), *KLINE_COLUMNS, "reason", "raw").cast(REFUSED_SCHEMA)
 
 
-def _raw_of(row: dict[str, Any], rows: list[Any]) -> str:
+def _raw_of(row: dict[str, Any], rows: Sequence[Any]) -> str:
     """Return the text of the row as it was sent."""
     values = [row[name] for name in KLINE_COLUMNS]
     for sent in rows:

@@ -15,9 +15,8 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from market.kline_text import Outline, outline, unknown_as_null
-from market.kline_text import read as read_texts
-from market.klines import KLINE_COLUMNS, KLINE_SCHEMA
+from market.kline_scan import Columns, scan_answer, together
+from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, unknown_as_null
 
 FIELDS: Final = 12
 """Fields of a kline row: `KLINE_COLUMNS` and one that is unused."""
@@ -46,51 +45,66 @@ class MalformedRow:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of a page before it is judged: its rows, and the open times (ms) at its ends."""
+
+    rows: int
+    first: int
+    last: int
+
+
 class KlinePage:
-    """One answer to a klines request; a regular one (see `market.kline_text`) is read when it is looked at.
+    """One answer to a klines request.
 
     Parameters
     ----------
-    frame : pl.DataFrame
-        Readable rows in `KLINE_SCHEMA`, in the order received.
+    frame : pl.DataFrame or None
+        Readable rows in `KLINE_SCHEMA`, in the order received; None: read from `rows` when they are looked at.
     malformed : tuple of MalformedRow
         The others.
-    rows : list
-        All rows as they were sent, for the quarantine.
+    rows : list or None
+        All rows as they were sent, for the quarantine; None: they are in `body`.
     requests, weight : int
         What the answer cost, retries included.
 
     Attributes
     ----------
     outline : Outline or None
-        Rows and ends of a regular page.
-    body : bytes
-        Its text.
+        Of a page that looks regular; None for an empty one too.
+    columns : Columns or None
+        Its rows, if the scanner has read them.
     """
 
-    __slots__ = ("_frame", "_parts", "body", "outline", "requests", "weight")
+    __slots__ = ("_body", "_frame", "_malformed", "_rows", "columns", "outline", "requests", "weight")
 
     def __init__(
         self,
-        frame: pl.DataFrame,
+        frame: pl.DataFrame | None,
         malformed: tuple[MalformedRow, ...] = (),
-        rows: Sequence[Any] = (),
+        rows: Sequence[Any] | None = (),
         requests: int = 1,
         weight: int = 0,
+        body: bytes = b"",
     ) -> None:
-        self._frame: pl.DataFrame | None = frame
-        self._parts: tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]] | None
-        self._parts = frame, malformed, list(rows)
+        self._frame, self._malformed, self._rows, self._body = frame, malformed, rows, body
         self.requests, self.weight = requests, weight
         self.outline: Outline | None = None
-        self.body = b""
+        self.columns: Columns | None = None
 
     @classmethod
-    def unread(cls, body: bytes, outline: Outline) -> KlinePage:
-        """Return a regular page that is read later, or never."""
-        page = cls.__new__(cls)
-        page._frame, page._parts, page.requests, page.weight = None, None, 1, 0
-        page.outline, page.body = outline, body
+    def scanned(cls, body: bytes, columns: Columns) -> KlinePage:
+        """Return a page that the scanner has read: every row of it is readable."""
+        page = cls(None, rows=None, body=body)
+        page.columns = columns
+        page.outline = Outline(columns.rows, int(columns.open_time[0]), int(columns.open_time[-1]))
+        return page
+
+    @classmethod
+    def unread(cls, rows: list[Any], outline: Outline) -> KlinePage:
+        """Return a page whose rows are read when they are looked at, perhaps with those of other pages."""
+        page = cls(None, rows=rows)
+        page.outline = outline
         return page
 
     def at_cost(self, requests: int, weight: int) -> KlinePage:
@@ -107,24 +121,23 @@ class KlinePage:
     def frame(self) -> pl.DataFrame:
         """Readable rows, in the order received."""
         if self._frame is None:
-            quick = read_texts([self.body])
-            self._frame = self._read()[0] if quick is None else quick
+            if self.columns is not None:
+                self._frame = self.columns.frame()
+            else:
+                self._frame, self._malformed = read_rows(self.rows)
         return self._frame
 
     @property
     def malformed(self) -> tuple[MalformedRow, ...]:
-        """Rows that cannot be read; none where all could be read the quick way."""
-        return () if self.frame is not None and self._parts is None else self._read()[1]
+        """Rows that cannot be read."""
+        return self._malformed if self.frame is not None else ()
 
     @property
-    def rows(self) -> list[Any]:
+    def rows(self) -> Sequence[Any]:
         """All rows as they were sent."""
-        return self._read()[2]
-
-    def _read(self) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
-        if self._parts is None:
-            self._parts = _read_carefully(self.body)
-        return self._parts
+        if self._rows is None:
+            self._rows = decode(self._body)
+        return self._rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,35 +183,44 @@ def decode(body: bytes) -> Any:
 
 
 def parse_klines(body: bytes) -> KlinePage:
-    """Read a klines answer; a regular one is only outlined.
+    """Take in a klines answer; what looks regular is read later.
 
     Raises
     ------
     NotJsonError, ShapeError
         If the body as a whole is not a list of rows.
     """
-    seen = outline(body)
-    return KlinePage.unread(body, seen) if seen is not None else KlinePage(*_read_carefully(body))
-
-
-def _read_carefully(body: bytes) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
-    """Return the readable rows, the others with the reason, and all of them as they were sent."""
+    columns = scan_answer(body)
+    if columns is not None:
+        return KlinePage.scanned(body, columns)
     rows = decode(body)
     if not isinstance(rows, list):
         raise ShapeError(f"expected a list of klines, got {_shorten(body)}")
-    return read_rows(rows)
+    first, last = (_open_time(row) for row in (rows[:1] + rows[-1:] or [None, None]))
+    if first is not None and last is not None:
+        return KlinePage.unread(rows, Outline(len(rows), first, last))
+    return KlinePage(*read_rows(rows), rows)
 
 
-def read_rows(rows: list[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...], list[Any]]:
-    """Do what `parse_klines` does for rows as the wire has them: lists of 12 fields, decimals as text."""
+def read_together(pages: Sequence[KlinePage]) -> pl.DataFrame | None:
+    """Read regular pages, one after the other, into one frame (`KLINE_SCHEMA`); None if any row is malformed."""
+    scanned = [page.columns for page in pages if page.columns is not None]
+    if len(scanned) == len(pages):
+        return together(scanned).frame()
+    frame = _columns([row for page in pages for row in page.rows])
+    return None if frame is None else unknown_as_null(frame)
+
+
+def read_rows(rows: Sequence[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...]]:
+    """Return the readable ones of rows as the wire has them (lists of 12 fields, decimals as text), and the others."""
     frame = _columns(rows)
     if frame is not None:
-        return unknown_as_null(frame), (), rows
+        return unknown_as_null(frame), ()
     readable, malformed = _sort_out(rows)
-    return unknown_as_null(readable), malformed, rows
+    return unknown_as_null(readable), malformed
 
 
-def _columns(rows: list[Any]) -> pl.DataFrame | None:
+def _columns(rows: Sequence[Any]) -> pl.DataFrame | None:
     """Read all rows at once, a column at a time; None if any of them is not as the protocol says."""
     if not rows:
         return KLINE_SCHEMA.to_frame()
@@ -225,7 +247,7 @@ def _column(name: str, values: Sequence[Any], kind: type) -> pl.Series | None:
     return None if column.null_count() or not column.is_finite().all() else column
 
 
-def _sort_out(rows: list[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...]]:
+def _sort_out(rows: Sequence[Any]) -> tuple[pl.DataFrame, tuple[MalformedRow, ...]]:
     """Read rows one by one: the slow way, taken only by a page with something wrong in it."""
     readable, malformed = [], []
     for position, row in enumerate(rows):

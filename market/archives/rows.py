@@ -1,7 +1,7 @@
 """From an archive's CSV to bars that may be stored, and the rows that may not.
 
-Nearly every file is sound from its first to its last row: Polars reads those in one go, with a parser that rounds
-decimals correctly. A file with anything else in it is read again, row by row, to say what is wrong with which row.
+Nearly every file is sound from its first to its last row: the scanner reads those in one go. A file with anything else
+in it is read again, row by row, to say what is wrong with which row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 
 from market.archives.errors import ArchiveFileError
 from market.archives.names import ArchiveFile
-from market.kline_text import unknown_as_null
+from market.kline_scan import scan_csv
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, STORED_SCHEMA, validate
 from market.page_verdict import REFUSED_SCHEMA
 from market.wire import read_rows
@@ -25,7 +25,6 @@ Unit = Literal["ms", "us", "mixed"]
 _MICROSECONDS: Final = 100_000_000_000_000
 """A time from here on is in µs: as ms it would lie in the year 5138, and 1e14 µs lie in 1973."""
 
-_CSV_SCHEMA: Final = {**KLINE_SCHEMA, "ignore": pl.String()}
 HEADER: Final = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
     "taker_buy_quote_volume,ignore"
@@ -74,7 +73,7 @@ def parse(file: ArchiveFile, csv: bytes) -> ParsedFile:
     frame = _read_at_once(csv, header)
     if frame is not None and (unit := _common_unit(frame)) is not None:
         times = frame if unit == "ms" else _to_milliseconds(frame)
-        good, refused = validate(unknown_as_null(times), file.interval)
+        good, refused = validate(times, file.interval)
         if refused.is_empty() and _inside(good, file):
             return ParsedFile(_named(good, file), REFUSED_SCHEMA.to_frame(), good.height, unit, header)
     return _read_row_by_row(file, csv, header)
@@ -93,15 +92,8 @@ def _has_header(file: ArchiveFile, csv: bytes) -> bool:
 
 def _read_at_once(csv: bytes, header: bool) -> pl.DataFrame | None:
     """Return all rows with times as they are written; None where anything is not as it should be."""
-    try:
-        frame = pl.read_csv(
-            csv, has_header=False, skip_lines=int(header), schema=_CSV_SCHEMA, quote_char=None
-        )
-    except pl.exceptions.PolarsError:
-        return None
-    if frame.is_empty() or any(column.null_count() for column in frame.iter_columns()):
-        return None
-    return frame.drop("ignore")
+    columns = scan_csv(csv.partition(b"\n")[2] if header else csv)
+    return None if columns is None else columns.frame()
 
 
 def _common_unit(frame: pl.DataFrame) -> Unit | None:
@@ -132,7 +124,7 @@ def _named(good: pl.DataFrame, file: ArchiveFile) -> pl.DataFrame:
 def _read_row_by_row(file: ArchiveFile, csv: bytes, header: bool) -> ParsedFile:
     lines = csv.decode("utf-8", "replace").removesuffix("\n").split("\n")[int(header) :]
     lines = [line.removesuffix("\r") for line in lines]
-    readable, malformed, _ = read_rows([_as_on_the_wire(line) for line in lines])
+    readable, malformed = read_rows([_as_on_the_wire(line) for line in lines])
     unread = {row.position for row in malformed}
     texts = [line for position, line in enumerate(lines) if position not in unread]
     timed, unit = _each_in_its_unit(readable, file)
