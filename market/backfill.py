@@ -19,7 +19,7 @@ from market.archives.plan import REQUESTS_PER_FILE, Scope, WantedFile, plan_file
 from market.archives.report import TransferReport
 from market.archives.transfer import transfer
 from market.ingest import DAY_MS, ingest
-from market.ingest_plan import Span, clip, count_bars, start_of
+from market.ingest_plan import RECHECK_MS, Span, clip, count_bars, start_of
 from market.ingest_report import IngestReport
 from market.intervals import interval_ms
 from market.loop_thread import run_sync
@@ -27,6 +27,7 @@ from market.progress import Progress, ProgressCallback
 from market.source import KlineSource, MarketName
 from market.sources.opening import open_source
 from market.store import KlineStore
+from market.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ class BackfillReport:
         parts = [str(self.ingest)]
         if files.files:
             parts = [
-                f"{files.total('inserted'):,} bars from {files.count('stored', 'rewritten'):,} archive files"
-                f" ({files.count('rewritten'):,} rewritten, {files.total('updated'):,} bars revised,"
+                f"{count(files.total('inserted'), 'bar')} from"
+                f" {count(files.count('stored', 'rewritten'), 'archive file')}"
+                f" ({files.count('rewritten'):,} rewritten, {count(files.total('updated'), 'bar')} revised,"
                 f" {files.count('absent'):,} not there, {len(files.failures):,} failed)",
                 *parts,
             ]
@@ -80,7 +82,7 @@ async def backfill(
     start: int | Mapping[str, int],
     end: int | None = None,
     progress: ProgressCallback | None = None,
-    recheck_after_ms: int = DAY_MS,
+    recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
     requests_per_file: int = REQUESTS_PER_FILE,
 ) -> BackfillReport:
@@ -97,7 +99,6 @@ async def backfill(
         Where the files come from; None: everything by REST.
     progress : callable, optional
         Called in the event loop with a `Progress` over all bars that were missing.
-
     requests_per_file : int
         A file is asked for where REST would need more requests than that for the bars that it brings; 0: wherever
         it brings any.
@@ -120,6 +121,7 @@ async def backfill(
         now = await source.server_time()
         scopes = [scope_of(archives.market, name, start_of(start, name), end, now) for name in intervals]
         told.expected = await asyncio.to_thread(_missing_bars, store, symbols, scopes)
+        told.begin()
         for scope in scopes:
             plan = partial(
                 plan_files,
@@ -127,7 +129,7 @@ async def backfill(
                 symbols,
                 scope,
                 bars_per_request=source.best_limit,
-                recheck_after_ms=recheck_after_ms,
+                recheck_after_ms=max(DAY_MS, recheck_after_ms),
                 requests_per_file=requests_per_file,
             )
             await _take_files(archives, store, plan, scope, report, told)
@@ -158,7 +160,7 @@ def backfill_sync(
     start: int | Mapping[str, int],
     end: int | None = None,
     progress: ProgressCallback | None = None,
-    recheck_after_ms: int = DAY_MS,
+    recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
     market: MarketName = "spot",
     **source_options: Any,
@@ -210,7 +212,7 @@ async def _take_files(
         wanted = [file for file in await asyncio.to_thread(plan) if file.file.path not in tried]
         if not wanted or report.host_failed:
             return
-        logger.info("%s: %d archive files are wanted", scope.interval, len(wanted))
+        logger.info("%s: wanted: %s", scope.interval, count(len(wanted), "archive file"))
         await transfer(archives, store, wanted, scope.now, report, told.of_file)
         tried |= {file.file.path for file in wanted}
 
@@ -221,6 +223,11 @@ class _Told:
     def __init__(self, progress: ProgressCallback | None, started: float) -> None:
         self._progress, self._started = progress, started
         self.expected = self._done = 0
+
+    def begin(self) -> None:
+        """Tell how much there is to do: the first file may take a while."""
+        if self._progress is not None and self.expected:
+            self._progress(Progress("klines", 0, self.expected, time.perf_counter() - self._started))
 
     def of_file(self, bars: int, path: str) -> None:
         """Tell that a file is durable."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from market.ingest_plan import RECHECK_MS
 from market.ingest_report import IngestReport
 from market.ingest_run import IngestRun
 from market.intervals import DAY_MS, interval_ms
@@ -26,7 +27,7 @@ async def ingest(
     start: int | Mapping[str, int],
     end: int | None = None,
     progress: ProgressCallback | None = None,
-    recheck_after_ms: int = DAY_MS,
+    recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
 ) -> IngestReport:
     """Store every closed bar of `symbols` on `intervals` from `start` on that the store lacks.
@@ -49,7 +50,7 @@ async def ingest(
         exchange gives trouble.
     recheck_after_ms : int
         Shortest time, on the exchange's clock, after which a bar that the exchange did not have is asked for
-        again; the older the gap, the longer.
+        again: once after this, and then after as long as the gap is old, a week at most.
     derive : bool
         Build the newest bars of longer intervals from stored 1m bars where that is exact, and confirm them later.
 
@@ -82,7 +83,7 @@ def ingest_sync(
     start: int | Mapping[str, int],
     end: int | None = None,
     progress: ProgressCallback | None = None,
-    recheck_after_ms: int = DAY_MS,
+    recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
     **client_options: Any,
 ) -> IngestReport:

@@ -16,13 +16,14 @@ from typing import Final
 import polars as pl
 
 from market.derive import derive, divides
-from market.ingest_plan import Request, Series, Span
+from market.ingest_plan import Request, Series, Span, clip, union
 from market.ingest_report import IngestReport, SeriesTally
 from market.ingest_writer import revisions
 from market.intervals import DAY_MS, floor_time, interval_ms
 from market.page_verdict import judge
 from market.source import KlineSource
 from market.store import KlineStore
+from market.wording import count, utc
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +77,21 @@ def _slots(spans: Sequence[Span], length: int) -> set[int]:
     return {at for start, end in spans for at in range(start, end, length)}
 
 
+_Settled = tuple[str, int, int, int]
+"""Symbol, day, first open time and the one after the last, as `KlineStore.settle_derived` takes them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Derived bars of one series, over one day or several, that one request can confirm."""
+    """Derived bars of one series, over one day or several, that one request can confirm.
+
+    `days` names the stretches that are settled by it: day, first open time, the one after the last.
+    """
 
     series: Series
     start: int
     end: int
-    days: tuple[int, ...]
+    days: tuple[tuple[int, int, int], ...]
 
 
 class Confirmer:
@@ -103,11 +111,17 @@ class Confirmer:
         self._store = store
         self._report = report
         self._tallies = tallies
-        self._settled: dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]] = {}
+        self._settled: dict[str, tuple[list[_Settled], list[_Settled]]] = {}
 
     async def run(self, collecting: Callable[[Series], AbstractContextManager[None]]) -> None:
-        """Confirm what is due, oldest first, some series at a time; `collecting` keeps a series' failure."""
-        waiting = iter((await asyncio.to_thread(self._due))[:_CONFIRMED_AT_ONCE])
+        """Confirm what is due, oldest first, some series at a time; `collecting` keeps a series' failure.
+
+        First come bars of which a minute has just been revised: the exchange is asked for them at once, whatever the
+        day. They stay unconfirmed like the others of their day.
+        """
+        revised = await asyncio.to_thread(self._revised)
+        due = await asyncio.to_thread(self._due)
+        waiting = iter([*revised, *due][:_CONFIRMED_AT_ONCE])
         workers = [
             asyncio.create_task(self._work(waiting, collecting)) for _ in range(self._source.concurrency)
         ]
@@ -121,6 +135,29 @@ class Confirmer:
                 await asyncio.to_thread(
                     self._store.settle_derived, interval, confirmed, asked, self._report.now
                 )
+
+    def _revised(self) -> list[_Stretch]:
+        """Return the derived bars that hold a minute which the exchange has revised in this ingest."""
+        minutes = self._report.revisions.filter(pl.col("kline_interval") == FINER)
+        if minutes.is_empty():
+            return []
+        times = dict(minutes.group_by("symbol").agg("open_time").iter_rows())
+        touched: dict[tuple[str, str], list[int]] = {}
+        for symbol, interval, _, start, end, _ in self._store.derived(symbols=list(times)).iter_rows():
+            if (symbol, interval) in self._tallies:
+                opens = {floor_time(at, interval) for at in times[symbol]}
+                touched.setdefault((symbol, interval), []).extend(at for at in opens if start <= at < end)
+        found = []
+        for (symbol, interval), opened in touched.items():
+            length = interval_ms(interval)
+            pieces = union((at, at + length) for at in opened)
+            while pieces:
+                reach = pieces[0][0] + self._source.max_klines * length
+                end = max((b for _, b in pieces if b <= reach), default=reach)
+                series = Series(symbol, interval, length, ((pieces[0][0], end),), None)
+                found.append(_Stretch(series, pieces[0][0], end, ()))
+                pieces = tuple(clip(pieces, end, max(end, pieces[-1][1])))
+        return found
 
     def _due(self) -> list[_Stretch]:
         """Return the stretches of finished days that the exchange has not been asked about today."""
@@ -139,10 +176,10 @@ class Confirmer:
                 and (before.series.symbol, before.series.interval) == (symbol, interval)
                 and (end - before.start) // length <= self._source.max_klines
             ):
-                start, days = before.start, (*before.days, day)
+                days, start = (*before.days, (day, start, end)), before.start
                 found.pop()
             else:
-                days = (day,)
+                days = ((day, start, end),)
             found.append(_Stretch(Series(symbol, interval, length, ((start, end),), None), start, end, days))
         return sorted(found, key=lambda stretch: stretch.start)
 
@@ -167,7 +204,7 @@ class Confirmer:
         tally.weight += page.weight
         tally.confirmed += compared
         confirmed, asked = self._settled.setdefault(series.interval, ([], []))
-        (asked if absent else confirmed).extend((series.symbol, day) for day in stretch.days)
+        (asked if absent else confirmed).extend((series.symbol, *day) for day in stretch.days)
 
     def _compare(self, stretch: _Stretch, good: pl.DataFrame) -> tuple[int, int]:
         """Compare stored bars with the exchange's; returns how many were compared, and how many it did not give."""
@@ -177,8 +214,9 @@ class Confirmer:
         revised = revisions(stored, both, series.interval)
         if revised.height:
             logger.warning(
-                "%s %s: %d bars derived from %s bars differ from the exchange's, which are stored now; first at %d",
-                *(series.symbol, series.interval, revised.height, FINER, revised["open_time"][0]),
+                "%s %s: bars derived from %s bars differ from the exchange's, which are stored now: %s, first at %s",
+                *(series.symbol, series.interval, FINER),
+                *(count(revised.height, "bar"), utc(revised["open_time"][0])),
             )
             self._store.write(series.interval, both)
             self._tallies[series.symbol, series.interval].updated += revised.height
@@ -186,7 +224,7 @@ class Confirmer:
         absent = stored.height - both.height
         if absent:
             logger.warning(
-                "%s %s: the exchange does not give %d bars that were derived from %s bars; they stay unconfirmed",
-                *(series.symbol, series.interval, absent, FINER),
+                "%s %s: the exchange does not give all bars that were derived from %s bars: %s unconfirmed",
+                *(series.symbol, series.interval, FINER, count(absent, "bar stays", "bars stay")),
             )
         return both.height, absent

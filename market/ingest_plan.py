@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -24,8 +24,14 @@ SPOT_PAGE: Final = 1_000
 """Most bars that a request to the spot market returns."""
 
 _SETTLE_MS: Final = 300_000
+RECHECK_MS: Final = 5 * 60_000
+"""A gap that was seen once is looked at again after so long, since a single wrong answer may have made it."""
+
 LONGEST_WAIT_MS: Final = 7 * DAY_MS
-"""The longest time between two looks at a gap of a day or more."""
+"""The longest time between two looks at a gap."""
+
+_LOOKS_AT_ONCE: Final = 100
+"""Gaps of an interval that one ingest looks at again: a sweep must not wait for those of years of history."""
 
 _PAGES_PER_LANE: Final = 4  # fewer are not worth the request that a lane may waste at its end
 
@@ -92,8 +98,8 @@ def plan_series(
     if first >= last or not symbols:
         return [Series(symbol, interval, length, (), None) for symbol in symbols]
     missing = store.missing_many(symbols, interval, first, last)
-    due, delisted = _ledgered(store, symbols, interval, now, recheck_after_ms)
     oldest = _first_stored(store, interval)
+    due, delisted = _ledgered(store, symbols, interval, (first, last), oldest, now, recheck_after_ms)
     plans = []
     for symbol in symbols:
         fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
@@ -106,28 +112,49 @@ def plan_series(
 
 
 def _ledgered(
-    store: KlineStore, symbols: Sequence[str], interval: str, now: int, recheck_after_ms: int
+    store: KlineStore,
+    symbols: Sequence[str],
+    interval: str,
+    span: Span,
+    oldest: Mapping[str, int],
+    now: int,
+    recheck_after_ms: int,
 ) -> tuple[dict[str, list[Span]], dict[str, set[int]]]:
-    """Return the gaps that are due for another look, and where a delisting that is not due ends."""
+    """Return the gaps of a span that are due for another look, and where a delisting that is not due ends.
+
+    If many are due, those that were not looked at for the longest time come first.
+    """
     due: dict[str, list[Span]] = {}
     delisted: dict[str, set[int]] = {}
-    gaps = store.gaps(interval, symbols).select("symbol", "start_time", "end_time", "cause", "checked_time")
-    for symbol, start, end, cause, checked in gaps.iter_rows():
-        halted = cause == NOT_LISTED_ANYMORE and _halt_due(start, checked, now)
-        if cause == FETCH_FAILED or halted or _due(end, checked, now, recheck_after_ms):
+    looks = 0
+    for row in store.gaps(interval, symbols).sort("checked_time").iter_rows(named=True):
+        symbol, start, end, cause = (row[name] for name in ("symbol", "start_time", "end_time", "cause"))
+        inside = start < span[1] and end > span[0]
+        if cause == FETCH_FAILED:
+            due.setdefault(symbol, []).append((start, end))
+        elif inside and looks < _LOOKS_AT_ONCE and _due(row, oldest.get(symbol), now, recheck_after_ms):
+            looks += 1
             due.setdefault(symbol, []).append((start, end))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
     return due, delisted
 
 
-def _due(end: int, checked: int, now: int, recheck_after_ms: int) -> bool:
+def _due(gap: Mapping[str, Any], oldest: int | None, now: int, recheck_after_ms: int) -> bool:
     """Tell whether a ledgered gap deserves another look.
 
-    The older a gap was when last looked at, the longer until the next look, but a week at most: a single wrong
-    answer may have made it.
+    One that a single answer has made soon does. Then the older it was when last looked at, the longer it takes: from
+    minutes over hours to a week. An archive that did not have the bars either is a second answer; so is, for the time
+    before a listing, the oldest bar of all, which was asked for by itself.
     """
-    return now - checked >= max(recheck_after_ms, min(checked - end, LONGEST_WAIT_MS))
+    end, checked, cause = gap["end_time"], gap["checked_time"], gap["cause"]
+    waited, age = now - checked, min(checked - end, LONGEST_WAIT_MS)
+    if cause == NOT_LISTED_ANYMORE:
+        return _halt_due(gap["start_time"], checked, now) or waited >= max(DAY_MS, age)
+    if cause == BEFORE_LISTING and end == oldest:
+        return waited >= max(DAY_MS, age)
+    seen_once = checked == gap["found_time"] and "archive" not in gap["sources"]
+    return waited >= (recheck_after_ms if seen_once else max(recheck_after_ms, age))
 
 
 def _halt_due(start: int, checked: int, now: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import polars as pl
 
 from market.errors import MarketError
+from market.wording import count
 
 
 @dataclass(slots=True)
@@ -147,14 +148,14 @@ class IngestReport:
         done = self.total("inserted")
         rate = done / self.seconds if self.seconds > 0 else 0.0
         parts = (
-            f"{done:,} bars stored",
+            f"{count(done, 'bar')} stored",
             *([f"{self.total('derived'):,} derived"] if self.total("derived") else []),
             *([f"{self.total('confirmed'):,} confirmed"] if self.total("confirmed") else []),
             f"{self.total('updated'):,} revised",
             f"{self.total('gaps'):,} ledgered as absent",
-            f"{self.total('refused'):,} rows refused",
+            f"{count(self.total('refused'), 'row')} refused",
             f"{len(self.failures):,} of {len(self.series):,} series failed",
-            f"{self.requests:,} requests of {self.weight:,} weight in {self.seconds:.1f} s",
+            f"{count(self.requests, 'request')} of {self.weight:,} weight in {self.seconds:.1f} s",
             f"{rate:,.0f} bars/s",
         )
         return ", ".join(parts)

@@ -127,6 +127,7 @@ class IngestRun:
                 await self._writer.flush()
                 await self._walk_all(await self._derive_from_minutes(later))
             if self._derive:
+                await self._writer.flush()
                 confirmer = Confirmer(self._client, self._store, self._report, self._tallies)
                 await confirmer.run(self._collecting)
         finally:  # whatever has ended the walk: what has been received gets stored

@@ -61,6 +61,15 @@ def interval_ms(name: str) -> int:
     return length
 
 
+def is_multiple(longer: str, interval: str) -> bool:
+    """Whether a bar of the longer interval is a whole number, more than one, of bars of the other.
+
+    It then closes together with one of them, since every grid of open times holds those of its multiples.
+    """
+    times, rest = divmod(interval_ms(longer), interval_ms(interval))
+    return times > 1 and not rest
+
+
 def floor_time(ms: int, interval: str) -> int:
     """Return the open time (ms) of the bar that `ms` falls into; 1w opens on Monday, 1M on the first, UTC."""
     if interval == MONTH:

@@ -33,7 +33,7 @@ def exchange_id(url: str) -> str:
     hint = (
         f"did you mean {' or '.join(SCHEME + match for match in near)}?"
         if near
-        else "see ccxt's list of exchanges"
+        else "see ccxt's list of exchanges."
     )
     raise MarketError(
         f"ccxt has no exchange {name!r}",

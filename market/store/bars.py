@@ -64,7 +64,7 @@ def accept(frame: pl.DataFrame, interval: str, *, trusted: bool = False) -> pl.D
     if not refused.is_empty():
         first = refused.row(0, named=True)
         raise MarketError(
-            f"{refused.height} of {frame.height} bars are refused, the first because {first['reason']}",
+            f"{refused.height:,} of {frame.height:,} bars are refused, the first because {first['reason']}",
             where=f"{first['symbol']} {interval} open_time {first['open_time']}",
             remedy="part good from refused rows with market.klines.validate; quarantine the latter",
         )

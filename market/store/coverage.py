@@ -100,6 +100,8 @@ def extent(transaction: Transaction, interval: str, symbol_ids: Sequence[int]) -
 
 def totals(transaction: Transaction, interval: str | None) -> list[Row]:
     """Return symbol, interval, number of bars, first and last open time of each symbol that has bars."""
+    if interval is not None:
+        interval_ms(interval)
     chosen, parameters = ("", ()) if interval is None else (" WHERE kline_interval = ?", (interval,))
     rows = transaction.execute(
         "SELECT symbol, kline_interval, sum(end_time - start_time), min(start_time), max(end_time)"  # noqa: S608

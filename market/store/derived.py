@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from market.store import coverage, spans
 from market.store.bars import Bars
 from market.store.database import Row, Transaction
 from market.store.schema import DERIVED
+from market.store.symbols import require_text
 
 DERIVED_SCHEMA: Final = pl.Schema(
     {
@@ -64,17 +65,33 @@ def record(transaction: Transaction, interval: str, bars: Bars) -> None:
 def settle(
     transaction: Transaction, interval: str, confirmed: Sequence[Row], asked: Sequence[Row], now: int
 ) -> None:
-    """Remove stretches (symbol_id, day) that are confirmed; note of others that the exchange was asked."""
-    transaction.delete(DERIVED, [(interval, *key) for key in confirmed])
-    for symbol_id, day in asked:
+    """Take confirmed spans (symbol_id, day, start, end) out of the stretches; note of others that they were asked for.
+
+    A stretch that has grown since it was read keeps what was added: another ingest may have derived more of the day.
+    """
+    for symbol_id, day, start, end in confirmed:
+        for first, last, checked in transaction.execute(
+            "SELECT start_time, end_time, checked_time FROM derived"
+            " WHERE kline_interval = ? AND symbol_id = ? AND day = ?",
+            (interval, symbol_id, day),
+        ):
+            rest = (max(first, end) if start <= first else first, min(last, start) if end >= last else last)
+            transaction.delete(DERIVED, [(interval, symbol_id, day)])
+            if rest[0] < rest[1]:
+                transaction.upsert(DERIVED, [(interval, symbol_id, day, *rest, checked)])
+    for symbol_id, day, start, end in asked:
         transaction.execute(
-            "UPDATE derived SET checked_time = ? WHERE kline_interval = ? AND symbol_id = ? AND day = ?",
-            (now, interval, symbol_id, day),
+            "UPDATE derived SET checked_time = ?"
+            " WHERE kline_interval = ? AND symbol_id = ? AND day = ? AND start_time >= ? AND end_time <= ?",
+            (now, interval, symbol_id, day, start, end),
         )
 
 
-def read(transaction: Transaction, interval: str | None, symbols: Iterable[str] | None) -> pl.DataFrame:
+def read(transaction: Transaction, interval: str | None, symbols: Sequence[str] | None) -> pl.DataFrame:
     """Return the stretches by interval, symbol and day (`DERIVED_SCHEMA`)."""
+    if interval is not None:
+        interval_ms(interval)
+    require_text(symbols or ())
     chosen, parameters = ("", ()) if interval is None else (" WHERE kline_interval = ?", (interval,))
     rows = transaction.execute(
         "SELECT symbol, kline_interval, day, start_time, end_time, checked_time"  # noqa: S608 - text of ours

@@ -15,6 +15,7 @@ from market.store import coverage, spans
 from market.store.database import Row, Transaction
 from market.store.schema import GAPS
 from market.store.spans import Int64s
+from market.store.symbols import require_text
 
 GAP_SCHEMA: Final = pl.Schema(
     {
@@ -28,7 +29,8 @@ GAP_SCHEMA: Final = pl.Schema(
 """A span [start_time, end_time) of open times without bars, why, and when a source was last asked (ms).
 
 A frame may have a further column `sources`: the kinds of sources that were asked and had none of these bars, joined by
-commas ("rest", "archive", "archive,rest", "ccxt"). Without it they are `DEFAULT_SOURCE`.
+commas ("rest", "archive", "archive,rest", "ccxt"). Without it they are `DEFAULT_SOURCE`. So may it have `found_time`,
+when a source was first asked; without it that is `checked_time`.
 """
 
 DEFAULT_SOURCE: Final = "rest"
@@ -42,9 +44,11 @@ LEDGER_SCHEMA: Final = pl.Schema(
         "cause": pl.String(),
         "checked_time": pl.Int64(),
         "sources": pl.String(),
+        "found_time": pl.Int64(),
     }
 )
-"""The ledger as it is read: as `GAP_SCHEMA` with `sources`, of all intervals."""
+"""The ledger as it is read: as `GAP_SCHEMA` with `sources`, of all intervals; `found_time` (ms) is when a source was
+first asked, equal to `checked_time` for a gap that was seen once."""
 
 
 class Ledger:
@@ -64,7 +68,7 @@ def load(transaction: Transaction, interval: str, start: int, end: int) -> Ledge
     """Return the ledgered gaps of an interval that overlap [start, end)."""
     return Ledger(
         transaction.execute(
-            "SELECT symbol_id, start_time, end_time, cause, checked_time, sources FROM gaps"
+            "SELECT symbol_id, start_time, end_time, cause, checked_time, sources, found_time FROM gaps"
             " WHERE kline_interval = ? AND end_time > ? AND start_time < ?",
             (interval, start, end),
         )
@@ -79,10 +83,11 @@ def heal(transaction: Transaction, interval: str, found: Int64s, start: int, end
 
 
 def record(transaction: Transaction, interval: str, gaps: list[Row], symbol_ids: list[int]) -> None:
-    """Write absent spans (symbol_id, start, end, cause, checked_time, sources) into the ledger.
+    """Write absent spans (symbol_id, start, end, cause, checked_time, sources, found_time) into the ledger.
 
-    What the ledger said before about the same times is replaced, but for the sources that were asked: of a span that
-    an earlier row held whole they are kept. Where bars are stored nothing is recorded.
+    What the ledger said before about the same times is replaced, but for the sources that were asked and, where the
+    cause is the same, when it was found: of a span that an earlier row held whole they are kept. Where bars are stored
+    nothing is recorded.
     """
     if not gaps:
         return
@@ -90,18 +95,20 @@ def record(transaction: Transaction, interval: str, gaps: list[Row], symbol_ids:
     stored = coverage.load(transaction, interval, symbol_ids, start, end)
     for batch in _disjoint(gaps):
         new, old = Ledger(batch), load(transaction, interval, start, end)
-        _remember_sources(new, old)
+        _remember(new, old)
         _cut(transaction, interval, old, new.spans)
         pieces, origin = spans.subtract(new.spans, stored)
         transaction.upsert(GAPS, _rows(interval, pieces, origin, new))
 
 
-def _remember_sources(new: Ledger, old: Ledger) -> None:
+def _remember(new: Ledger, old: Ledger) -> None:
     holder = spans.index_of(old.spans, new.spans[:, 0])
     for at in np.flatnonzero(holder >= 0):
         if old.spans[holder[at], 1] >= new.spans[at, 1]:
-            cause, checked, sources = new.notes[at]
-            new.notes[at] = (cause, checked, _both(old.notes[holder[at]][2], sources))
+            cause, checked, sources, found = new.notes[at]
+            cause_before, _, sources_before, found_before = old.notes[holder[at]]
+            first = min(found, found_before) if cause == cause_before else found
+            new.notes[at] = (cause, checked, _both(sources_before, sources), first)
 
 
 def _both(sources: str, more: str) -> str:
@@ -153,7 +160,7 @@ def absent(
 
 
 def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
-    """Return gaps in canonical form; `sources` may be left out.
+    """Return gaps in canonical form; `sources` and `found_time` may be left out.
 
     Raises
     ------
@@ -167,9 +174,13 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
         raise MarketError(f"column {', '.join(missing)} is missing", where=where, remedy=remedy)
     if "sources" not in frame.columns:
         frame = frame.with_columns(sources=pl.lit(DEFAULT_SOURCE))
+    if "found_time" not in frame.columns:
+        frame = frame.with_columns(found_time="checked_time")
     try:
         good = frame.select(
-            *(pl.col(name).cast(kind) for name, kind in GAP_SCHEMA.items()), pl.col("sources").cast(pl.String)
+            *(pl.col(name).cast(kind) for name, kind in GAP_SCHEMA.items()),
+            pl.col("sources").cast(pl.String),
+            pl.col("found_time").cast(pl.Int64),
         )
     except pl.exceptions.PolarsError as error:
         raise MarketError(f"wrong type: {str(error).splitlines()[0]}", where=where, remedy=remedy) from error
@@ -194,9 +205,12 @@ def accept(frame: pl.DataFrame, interval: str) -> pl.DataFrame:
 
 def read(transaction: Transaction, interval: str | None, symbols: Sequence[str] | None) -> pl.DataFrame:
     """Return the ledger by interval, symbol and time."""
+    if interval is not None:
+        interval_ms(interval)
+    require_text(symbols or ())
     chosen, parameters = ("", ()) if interval is None else (" WHERE kline_interval = ?", (interval,))
     rows = transaction.execute(
-        "SELECT symbol, kline_interval, start_time, end_time, cause, checked_time, sources"  # noqa: S608 - text of ours
+        "SELECT symbol, kline_interval, start_time, end_time, cause, checked_time, sources, found_time"  # noqa: S608 - text of ours
         f" FROM gaps JOIN symbols USING (symbol_id){chosen} ORDER BY kline_interval, symbol, start_time",
         parameters,
     )

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 from market.errors import MarketError
 from market.store import migrations
@@ -33,7 +34,7 @@ def make_home(home: Path, *, with_files: bool) -> None:
 
 def refuse_lost_database(path: Path, objects: ObjectStore) -> None:
     """Refuse to begin an SQLite database beside files that belong to another one, before it is there."""
-    if not path.exists() and objects.exists(_MARK):
+    if not path.exists() and _read_mark(objects) is not None:
         raise MarketError(
             "the database of this store is not here: its bars are in PostgreSQL, or klines.sqlite3 was moved away",
             where=f"{path}, for the files in {objects.where}",
@@ -96,7 +97,7 @@ def _match_files(objects: ObjectStore, store_id: str, where: str) -> None:
     if not objects.exists(_MARK) and not any(item.name.endswith(".parquet") for item in objects.list()):
         content = {"store_id": store_id, "schema_version": SCHEMA_VERSION}
         objects.create(_MARK, (json.dumps(content) + "\n").encode())
-    mark = json.loads(objects.get(_MARK)) if objects.exists(_MARK) else {}
+    mark = _read_mark(objects) or {}
     if mark.get("schema_version", 1) > SCHEMA_VERSION:
         raise MarketError(
             f"the Parquet files have schema version {mark['schema_version']}, this code knows {SCHEMA_VERSION}",
@@ -109,3 +110,27 @@ def _match_files(objects: ObjectStore, store_id: str, where: str) -> None:
             where=f"{objects.where} and {where}",
             remedy="give this database a home of its own, or name the one that wrote the files",
         )
+
+
+def _read_mark(objects: ObjectStore) -> dict[str, Any] | None:
+    """Return what the mark says, None where there is none.
+
+    Raises
+    ------
+    MarketError
+        If it is no mark: the file is damaged, or a web server that knows nothing of the bucket has answered.
+    """
+    if not objects.exists(_MARK):
+        return None
+    try:
+        mark = json.loads(objects.get(_MARK))
+    except ValueError:
+        mark = None
+    if not isinstance(mark, dict):
+        raise MarketError(
+            f"{_MARK} is not what a store has written there",
+            where=objects.where,
+            remedy="if this is a bucket, AWS_ENDPOINT_URL most likely names another web server: give that of the S3"
+            " API; else put the file back from a backup",
+        )
+    return mark

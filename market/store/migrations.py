@@ -73,6 +73,12 @@ def _to_2(transaction: Transaction, database: Database) -> None:
         _own_days(transaction, interval)
 
 
+def _to_3(transaction: Transaction, database: Database) -> None:
+    """Predictions may tell the volatility; those made before this do not. Gaps know when they were found."""
+    transaction.execute("ALTER TABLE predictions ADD COLUMN volatility DOUBLE PRECISION")
+    transaction.execute("ALTER TABLE gaps ADD COLUMN found_time BIGINT NOT NULL DEFAULT 0")
+
+
 def _own_days(transaction: Transaction, interval: str) -> None:
     """Say which days each day file holds: of all symbols with bars in the day, though some may be hot yet."""
     files = {file.start_time: file.file_id for file in manifest.files(transaction, interval, 0, TIME_LIMIT)}
@@ -121,4 +127,4 @@ def _pack_hot(transaction: Transaction) -> None:
             transaction.put_bars(interval, bars)
 
 
-_STEPS: Final[dict[int, Callable[[Transaction, Database], None]]] = {1: _to_2}
+_STEPS: Final[dict[int, Callable[[Transaction, Database], None]]] = {1: _to_2, 2: _to_3}

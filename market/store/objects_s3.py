@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import os
 import re
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -25,10 +29,13 @@ from market.store.objects import StoredObject, checked_name, not_there
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+logger = logging.getLogger(__name__)
+
 _CLIENT: Final = "object-store error"  # so begins what Polars says of a failed request
 _PART: Final = 16 << 20  # bytes of a part of a multipart upload; smaller objects go in one request
 _PARTS_AT_ONCE: Final = 4
 _RETRIES: Final = 10  # with longer and longer pauses
+_LISTENER_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)  # a server that is being started again gets a moment
 _CREDENTIALS: Final = (
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
@@ -48,6 +55,13 @@ _REMEDIES: Final = {
 }
 _UNREACHABLE: Final = (
     "check AWS_ENDPOINT_URL, AWS_REGION and the network, then run this again; nothing stored is lost"
+)
+
+
+_NOT_S3: Final = "no S3: "
+_NO_S3_SERVER: Final = (
+    "AWS_ENDPOINT_URL most likely names another server, or another port of it: give that of its S3 API; nothing"
+    " stored is lost"
 )
 
 
@@ -72,8 +86,9 @@ class S3Bucket:
     def __init__(self, url: str) -> None:
         self._bucket, self._prefix = parse_bucket_url(url)
         self._endpoint = _endpoint()
+        self._listens = False
         _require_credentials(url)
-        with self.explained():
+        try:
             self._store = S3Store(
                 self._bucket,
                 prefix=self._prefix or None,
@@ -81,6 +96,8 @@ class S3Bucket:
                 client_options=self._client_options(),
                 retry_config=_retry_config(),
             )
+        except (BaseError, OSError) as error:
+            raise self._fault(str(error), self.where) from None
 
     @property
     def where(self) -> str:
@@ -168,6 +185,7 @@ class S3Bucket:
     @contextmanager
     def explained(self, name: str | None = None) -> Iterator[None]:
         """See `ObjectStore.explained`; the client's own text may quote the request, so none of it is passed on."""
+        self._require_listener()
         try:
             yield
         except (BaseError, OSError, PolarsError) as error:
@@ -177,6 +195,28 @@ class S3Bucket:
                 name = found[1]
             where = self.where if name is None else f"{name} in {self.where}"
             raise self._fault(str(error), where) from None
+
+    def _require_listener(self) -> None:
+        """See before the first request that somebody listens: the client would try for a minute, and say nothing.
+
+        Amazon's own servers, and what is reached through a proxy, are left to the client.
+        """
+        if self._listens or not self._endpoint or getproxies():
+            return
+        parts = urlsplit(self._endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        for pause_s in (*_LISTENER_PAUSES_S, None):
+            try:
+                socket.create_connection((parts.hostname or "", port), timeout=5).close()
+            except OSError as error:
+                if pause_s is None:
+                    what = f"the S3 server cannot be reached: {error.strerror or error}"
+                    raise MarketError(what, where=self.where, remedy=_UNREACHABLE) from None
+                logger.warning("nobody answers at %s yet: %s", self.where, error.strerror or error)
+                time.sleep(pause_s)
+            else:
+                self._listens = True
+                return
 
     def _client_options(self) -> ClientConfig:
         return {
@@ -191,12 +231,16 @@ class S3Bucket:
             return not_there(where)
         if code == "NoSuchBucket":
             what = f"there is no bucket {self._bucket!r}"
+        elif code is not None and code.startswith(_NOT_S3):
+            what = f"a web server answers there, but not as S3 does: {code.removeprefix(_NOT_S3)}"
+            return MarketError(what, where=where, remedy=_NO_S3_SERVER)
         elif code is not None:
             what = f"the server refuses the request: {code}"
         elif "HttpError" in text or "error sending request" in text:
             what = "the S3 server cannot be reached"
         else:
-            what = "the S3 server did not answer as S3 does"
+            what = "what answers there does not answer as S3 does"
+            return MarketError(what, where=where, remedy=_NO_S3_SERVER)
         return MarketError(what, where=where, remedy=_REMEDIES.get(code or "", _UNREACHABLE))
 
 
@@ -207,8 +251,16 @@ def _code(text: str) -> str | None:
     if "without LOCATION" in text:
         return "PermanentRedirect"
     status = re.search(r"status code: (\d{3})", text)
-    by_status = {"403": "AccessDenied", "401": "AccessDenied", "404": "NoSuchKey"}
-    return by_status.get(status[1], f"HTTP{status[1]}") if status else None
+    if status is None:
+        return None
+    if status[1] in (
+        "404",
+        "405",
+        "501",
+    ):  # S3 says with a code what is not there, and knows all these methods
+        return f"{_NOT_S3}HTTP {status[1]}"
+    by_status = {"403": "AccessDenied", "401": "AccessDenied"}
+    return by_status.get(status[1], f"HTTP{status[1]}")
 
 
 def _endpoint() -> str | None:

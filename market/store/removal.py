@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from market.errors import MarketError
 from market.intervals import ceil_time, interval_ms
 from market.klines import STORED_SCHEMA
 from market.store import coverage, gaps, manifest, revision, spans
@@ -20,6 +21,7 @@ from market.store.roll import delete_hot
 from market.store.spans import TIME_LIMIT, Int64s
 from market.store.symbols import SymbolBook
 from market.store.writing import write_lock
+from market.wording import utc
 
 _TRIES: Final = 3
 
@@ -96,8 +98,20 @@ class _Seen:
 
 
 def span_of(interval: str, ids: Mapping[str, int], start: int | None, end: int | None) -> _Span:
-    """Return a span on the interval's grid; None is without bound."""
+    """Return a span on the interval's grid; None is without bound.
+
+    Raises
+    ------
+    MarketError
+        If the interval is unknown, or the end lies before the start.
+    """
     interval_ms(interval)
+    if start is not None and end is not None and end < start:
+        raise MarketError(
+            f"the span ends before it starts: {utc(end)} is before {utc(start)}",
+            where="start and end",
+            remedy="give an end after the start; None is without bound",
+        )
     first = 0 if start is None else max(0, ceil_time(start, interval))
     stop = TIME_LIMIT if end is None else min(TIME_LIMIT, ceil_time(end, interval))
     return _Span(interval, ids, first, max(first, stop))

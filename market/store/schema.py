@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of the tables and of the Parquet files; raised when an older reader would misread."""
 
 _TEXT, _INT, _FLOAT = "TEXT", "BIGINT", "DOUBLE PRECISION"
@@ -69,6 +69,7 @@ GAPS: Final = Table(
         "cause": _TEXT,
         "checked_time": _INT,
         "sources": _TEXT,
+        "found_time": _INT,
     },
     ("kline_interval", "symbol_id", "start_time"),
 )
@@ -103,8 +104,10 @@ PREDICTIONS: Final = Table(
         "q50": _FLOAT,
         "q90": _FLOAT,
         "created_at": _INT,
+        "volatility": _FLOAT,
     },
     ("kline_interval", "open_time", "symbol", "horizon", "model_version"),
+    optional=("volatility",),
     first_stays=("created_at",),
 )
 FLAGS: Final = Table(

@@ -188,12 +188,16 @@ class KlineStore(StoreRecords):
             return derived.read(transaction, interval, symbols)
 
     def settle_derived(
-        self, interval: str, confirmed: Sequence[tuple[str, int]], asked: Sequence[tuple[str, int]], now: int
+        self,
+        interval: str,
+        confirmed: Sequence[tuple[str, int, int, int]],
+        asked: Sequence[tuple[str, int, int, int]],
+        now: int,
     ) -> None:
-        """Forget stretches (symbol, day) that an exchange has confirmed; note that it was asked about others."""
-        ids = self._book.find([symbol for symbol, _ in (*confirmed, *asked)])
+        """Forget spans (symbol, day, start, end) that an exchange has confirmed; note that it was asked for others."""
+        ids = self._book.find([symbol for symbol, *_ in (*confirmed, *asked)])
         with self._database.write(write_lock(interval)) as transaction:
-            done, still = ([(ids[symbol], day) for symbol, day in rows] for rows in (confirmed, asked))
+            done, still = ([(ids[symbol], *rest) for symbol, *rest in rows] for rows in (confirmed, asked))
             derived.settle(transaction, interval, done, still, now)
 
     def scan(

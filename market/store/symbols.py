@@ -11,6 +11,23 @@ from market.store.schema import SYMBOLS
 from market.store.spans import SYMBOL_LIMIT
 
 
+def require_text(symbols: Iterable[str]) -> None:
+    """Refuse names that no database and no exchange can take.
+
+    Raises
+    ------
+    MarketError
+        If a name holds half a character (a lone surrogate), as a terminal makes of bytes that are no UTF-8.
+    """
+    for symbol in symbols:
+        if any("\ud800" <= letter <= "\udfff" for letter in symbol):
+            raise MarketError(
+                f"{symbol!r} is no symbol: it holds bytes that are no UTF-8",
+                where="symbols",
+                remedy="write symbols as the exchange does, such as BTCUSDT",
+            )
+
+
 class SymbolBook:
     """The numbers of all symbols, remembered in this process: a number, once given, never changes."""
 
@@ -23,7 +40,8 @@ class SymbolBook:
     def find(self, symbols: Iterable[str]) -> dict[str, int]:
         """Return the numbers of those symbols that the store knows."""
         wanted = list(dict.fromkeys(symbols))
-        if any(symbol not in self._ids for symbol in wanted):
+        if new := [symbol for symbol in wanted if symbol not in self._ids]:
+            require_text(new)
             self._refresh()
         return {symbol: self._ids[symbol] for symbol in wanted if symbol in self._ids}
 

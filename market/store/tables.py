@@ -31,9 +31,11 @@ PREDICTION_SCHEMA: Final = pl.Schema(
         "q90": pl.Float64(),
         "model_version": pl.String(),
         "created_at": pl.Int64(),
+        "volatility": pl.Float64(),
     }
 )
-"""`open_time` (ms) of the last closed bar, `horizon` in bars, quantiles of the return over the horizon."""
+"""`open_time` (ms) of the last closed bar, `horizon` in bars, quantiles of the return and its realised volatility over
+the horizon; `volatility` is null where the model does not forecast it."""
 
 FLAG_SCHEMA: Final = pl.Schema(
     {
@@ -146,6 +148,9 @@ def _rows(frame: pl.DataFrame, table: Table, schema: pl.Schema) -> list[tuple[An
     if "created_at" not in frame.columns:
         frame = frame.with_columns(created_at=pl.lit(now_ms()))
     where, remedy = f"frame for table {table.name}", f"give columns {', '.join(schema)} without nulls"
+    frame = frame.with_columns(
+        pl.lit(None).alias(name) for name in table.optional if name not in frame.columns
+    )
     if absent := [name for name in schema if name not in frame.columns]:
         raise MarketError(f"column {', '.join(absent)} is missing", where=where, remedy=remedy)
     try:
@@ -153,7 +158,8 @@ def _rows(frame: pl.DataFrame, table: Table, schema: pl.Schema) -> list[tuple[An
     except pl.exceptions.PolarsError as error:
         raise MarketError(f"wrong type: {str(error).splitlines()[0]}", where=where, remedy=remedy) from error
     for name, series in zip(frame.columns, frame, strict=True):
-        if series.has_nulls() or (series.dtype.is_float() and not series.is_finite().all()):
+        unknown = series.has_nulls() and name not in table.optional
+        if unknown or (series.dtype.is_float() and not series.is_finite().all()):
             raise MarketError(
                 f"column {name} holds nulls or values that are not finite", where=where, remedy=remedy
             )

@@ -59,35 +59,71 @@ def test_an_outage_is_ledgered_and_not_asked_for_again(exchange, update, store) 
     assert again.requests == 1
 
 
-def test_a_gap_is_looked_at_again_in_time_and_heals(exchange, update, store) -> None:
+def looked_back_to(exchange) -> int:
+    return min(int(query["startTime"]) for query in exchange.queries)
+
+
+def test_one_wrong_empty_answer_is_mended_after_minutes(exchange, update, store) -> None:
     hole = range(NOW - 5 * HOUR, NOW - 3 * HOUR, MINUTE)
-    exchange.fill("AAAUSDT", "1m", START, NOW + 3 * DAY_MS, without=hole)
-    update()
-    exchange.now = NOW + DAY_MS - MINUTE
-    update()
-    assert exchange.rows_sent == 1439, "only the new bars before the day is over"
-    exchange.now = NOW + DAY_MS
+    exchange.fill("AAAUSDT", "1m", START, NOW + HOUR, without=hole)
     update()
     assert ledger(store) == [(hole.start, hole.stop, "outage")]
-    assert store.gaps("1m")["checked_time"].to_list() == [NOW + DAY_MS], "looked at again"
-    exchange.fill("AAAUSDT", "1m", hole.start, hole.stop)
-    exchange.now = NOW + 2 * DAY_MS + 3 * HOUR  # it was a day and three hours old when last looked at
-    report = update()
+    exchange.fill("AAAUSDT", "1m", hole.start, hole.stop)  # it had them all the time
+    exchange.now = NOW + 4 * MINUTE
+    assert update().total("inserted") == exchange.rows_sent == 4, "only the newest bars"
+    exchange.now = NOW + 5 * MINUTE
+    assert update().total("inserted") == 1 + len(hole)
     assert ledger(store) == []
-    assert report.total("inserted") == 1440 + 180 + len(hole)
     assert opens(store) == list(range(START, exchange.now, MINUTE))
 
 
-def test_the_older_a_gap_the_longer_until_the_next_look(exchange, update, store) -> None:
+def test_a_gap_is_looked_at_again_after_minutes_hours_days_and_heals(exchange, update, store) -> None:
+    hole = range(NOW - 30 * MINUTE, NOW - 10 * MINUTE, MINUTE)
+    exchange.fill("AAAUSDT", "1m", START, NOW + 30 * DAY_MS, without=hole)
+    update()
+    looks = [5, 20, 50, 110, 230, 470, 950, 1910, 3830, 7670, 15350]  # after as long as it was old
+    looks.append(looks[-1] + 7 * 1440)  # but after a week at most
+    for minute in looks:
+        exchange.now = NOW + (minute - 1) * MINUTE
+        update()
+        assert looked_back_to(exchange) > hole.stop, f"too early by a minute: {minute}"
+        exchange.now = NOW + minute * MINUTE
+        update()
+        assert looked_back_to(exchange) == hole.start
+    assert store.gaps("1m")["found_time"].to_list() == [NOW]
+    assert store.gaps("1m")["checked_time"].to_list() == [NOW + looks[-1] * MINUTE]
+    exchange.fill("AAAUSDT", "1m", hole.start, hole.stop)
+    exchange.now += 8 * DAY_MS
+    update()
+    assert ledger(store) == []
+    assert opens(store) == list(range(START, exchange.now, MINUTE))
+
+
+def test_an_old_gap_is_confirmed_and_then_rests(exchange, update, store) -> None:
     old = range(START, START + 10 * MINUTE, MINUTE)
     exchange.fill("AAAUSDT", "1m", START - 10 * MINUTE, NOW + 4 * DAY_MS, without=old)
     update(start=START - 10 * MINUTE)
+    exchange.now = NOW + 5 * MINUTE
+    update()
+    assert looked_back_to(exchange) == START
     exchange.now = NOW + DAY_MS
     update()
-    assert {int(query["startTime"]) for query in exchange.queries} == {NOW, NOW + 1000 * MINUTE}
-    exchange.now = NOW + 2 * DAY_MS + 2 * HOUR  # it was two days and two hours old when first looked at
+    assert looked_back_to(exchange) == NOW + 5 * MINUTE
+    exchange.now = NOW + 50 * HOUR  # it was so old when last looked at
     update()
-    assert min(int(query["startTime"]) for query in exchange.queries) == START
+    assert looked_back_to(exchange) == START
+
+
+def test_an_ingest_looks_at_a_hundred_gaps_again_and_at_the_others_later(exchange, update, store) -> None:
+    holes = {START + 20 * number * MINUTE for number in range(1, 131)}
+    exchange.fill("AAAUSDT", "1m", START, NOW + DAY_MS, without=holes)
+    update()
+    assert len(ledger(store)) == 130
+    for minute, seen_again in ((5, 100), (6, 130)):
+        exchange.now = NOW + minute * MINUTE
+        update()
+        assert (store.gaps("1m")["checked_time"] > NOW).sum() == seen_again
+    assert len(ledger(store)) == 130
 
 
 def test_the_time_before_a_listing_is_found_with_one_request(exchange, update, store) -> None:

@@ -128,7 +128,7 @@ def test_cancelled_in_the_middle_then_run_again(
 ) -> None:
     monkeypatch.setattr(ingest_writer, "_GATHER_S", 0.0)  # small batches, so that there is a middle
     symbols = symbols_of(served)
-    served.add_fault(path="/api/v3/klines", latency_ms=20, count=None)
+    served.add_fault(path="/api/v3/klines", latency_ms=400, count=None)
 
     async def cancelled_after(pages: int) -> None:
         async with ExchangeClient(served.url) as client:

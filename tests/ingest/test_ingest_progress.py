@@ -54,7 +54,7 @@ def test_a_terminal_shows_rows_per_second_and_time_left(
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
     assert "125000/1000000 bars 25,000/s" in text
-    assert re.search(r"25,000/s \d:\d\d:\d\d (\d|-):\S+ BTCUSDT 1m", text), "elapsed and left"
+    assert re.search(r"25,000/s \d:\d\d:\d\d 35 s left BTCUSDT 1m", text), "elapsed and left"
 
 
 def test_without_a_terminal_there_are_plain_lines(
@@ -65,11 +65,31 @@ def test_without_a_terminal_there_are_plain_lines(
         monkeypatch.setattr(shown, "_terminal", out)
         monkeypatch.setattr(shown.time, "monotonic", lambda: clock[0])
         with shown.StepProgress(context, "klines", "bars") as progress:
+            progress.update(0, 1_000_000)
             for _ in range(12):
                 clock[0] += 1.0
                 progress.update((clock[0] - 100) * 25_000, 1_000_000, "BTCUSDT 1m")
     lines = (tmp_path / "out").read_text().splitlines()
     assert lines == [
+        "klines: 0 of 1,000,000 bars",
         "klines: 125,000 of 1,000,000 bars, 25,000/s, 35 s left, BTCUSDT 1m",
         "klines: 250,000 of 1,000,000 bars, 25,000/s, 30 s left, BTCUSDT 1m",
+        "klines: 300,000 of 1,000,000 bars, 25,000/s, 28 s left, BTCUSDT 1m",
     ]
+
+
+def test_time_left_is_told_when_it_means_something() -> None:
+    pace = shown._Pace(0.0)
+    pace.note(1.0, 10)
+    assert pace.left(1_000_000) is None, "a second suggests a day"
+    pace.note(4.0, 100_000)
+    assert pace.left(1_000_000) is None
+    pace.note(5.0, 150_000)
+    assert pace.left(1_000_000) == pytest.approx(850_000 / 30_000)
+    pace.note(65.0, 750_000)  # it goes slower than at the beginning, and that counts
+    assert pace.left(1_000_000) == pytest.approx(250_000 / 10_000)
+    slow = shown._Pace(0.0)
+    slow.note(19.0, 100)
+    assert slow.left(1_000_000) is None, "a ten-thousandth is done"
+    slow.note(21.0, 110)
+    assert slow.left(1_000_000) is not None

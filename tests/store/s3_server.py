@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -16,7 +17,18 @@ import obstore
 from obstore.store import S3Store
 
 _BINARY = Path(sysconfig.get_path("scripts")) / "weed"
-_PORTS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc", "admin")
+_PORTS = (
+    "master",
+    "master.grpc",
+    "volume",
+    "volume.grpc",
+    "filer",
+    "filer.grpc",
+    "s3",
+    "s3.grpc",
+    "admin",
+    "admin.grpc",
+)
 _OFF = (
     "-admin.ui=false",
     "-webdav=false",
@@ -68,7 +80,9 @@ class S3Server:
         for _ in range(3):  # another process may take one of the ports before the server does
             self._ports = self._ports or dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
             with (self.folder / "log").open("ab") as log:
-                self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+                self._process = subprocess.Popen(
+                    self._command(), stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(self.folder)}
+                )
             if self._answers(time.monotonic() + 60):
                 return
             self._ports = {}
@@ -85,11 +99,18 @@ class S3Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._remove_sockets()
 
     def stop(self) -> None:
         """End it and throw its objects away."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_sockets(self) -> None:
+        """Remove the sockets that it lays into /tmp whatever it is told; they are called by its own ports."""
+        for port in self._ports.values():
+            for server in {name.partition(".")[0] for name in _PORTS}:
+                Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
         ports = []

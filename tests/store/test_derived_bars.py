@@ -36,7 +36,7 @@ def test_stretches_grow_by_day_until_they_are_settled(store: KlineStore) -> None
     assert notes(store) == wanted
     assert store.derived("15m").is_empty()
     assert store.derived(symbols=["BBBUSDT"]).height == 2
-    store.settle_derived("5m", [("AAAUSDT", DAY)], [("BBBUSDT", DAY)], 77)
+    store.settle_derived("5m", [wanted[0][:4]], [wanted[1][:4]], 77)
     assert notes(store) == [(*wanted[1][:4], 77), wanted[2]]
     assert store.write_derived("5m", bars("BBBUSDT", DAY + DAY_MS - 2 * STEP)) == 1
     assert notes(store)[0] == ("BBBUSDT", DAY, DAY + DAY_MS - 2 * STEP, DAY + DAY_MS, 77), (
@@ -44,6 +44,23 @@ def test_stretches_grow_by_day_until_they_are_settled(store: KlineStore) -> None
     )
     assert store.scan("5m").collect().height == 6
     assert store.verify() == []
+
+
+def test_what_is_derived_while_others_are_confirmed_stays_to_be_confirmed(store: KlineStore) -> None:
+    store.write_derived("5m", bars("AAAUSDT", DAY + 10 * STEP, DAY + 11 * STEP))
+    (read,) = [note[:4] for note in notes(store)]
+    store.write_derived("5m", bars("AAAUSDT", DAY + 12 * STEP))  # by another ingest, while this one asks
+    store.settle_derived("5m", [read], [], 77)
+    assert notes(store) == [("AAAUSDT", DAY, DAY + 12 * STEP, DAY + 13 * STEP, 0)]
+    store.write_derived("5m", bars("AAAUSDT", DAY + 9 * STEP))
+    store.settle_derived("5m", [], [("AAAUSDT", DAY, DAY + 12 * STEP, DAY + 13 * STEP)], 78)
+    assert notes(store) == [("AAAUSDT", DAY, DAY + 9 * STEP, DAY + 13 * STEP, 0)], (
+        "not all of it was asked for"
+    )
+    store.settle_derived("5m", [("AAAUSDT", DAY, DAY + 12 * STEP, DAY + 13 * STEP)], [], 79)
+    assert notes(store) == [("AAAUSDT", DAY, DAY + 9 * STEP, DAY + 12 * STEP, 0)]
+    store.settle_derived("5m", [("AAAUSDT", DAY, DAY, DAY + DAY_MS)], [], 80)
+    assert notes(store) == []
 
 
 def test_what_is_stored_already_is_neither_overwritten_nor_noted(store: KlineStore) -> None:

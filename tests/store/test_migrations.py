@@ -46,6 +46,7 @@ def test_version_1_is_read_written_and_rolled_on(
             assert_frame_equal(store.scan("1m").collect(), bars, check_exact=True)
             assert store.verify() == []
             ledger = store.gaps()
+            assert store.predictions().row(0)[-3:] == ("v1", 8, None), "no volatility was predicted then"
             assert ledger["start_time"].to_list() == [T0 - MINUTE, T0 + DAY * 3 // 2 - MINUTE]
             assert store.write("1m", bars) == WriteResult(0, 0, bars.height)
             assert store.scan("1m", ["B"], T0 + DAY, T0 + 2 * DAY).collect().height == 720

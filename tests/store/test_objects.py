@@ -8,14 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from market.errors import MarketError
-from market.store import objects_s3
+from market.store import KlineStore, objects_s3
 from market.store.objects import LocalFolder, ObjectStore, open_objects
 from market.store.objects_s3 import S3Bucket
 from tests.store.s3_server import S3Server
@@ -261,13 +262,83 @@ def test_a_missing_bucket_is_named(s3_url: str) -> None:
 def test_an_endpoint_that_does_not_answer_is_named(
     s3_url: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects_s3, "_RETRIES", 1)
+    monkeypatch.setattr(objects_s3, "_LISTENER_PAUSES_S", ())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:hidden@127.0.0.1:9")
     objects = S3Bucket(s3_url)
     with pytest.raises(MarketError, match="cannot be reached") as caught:
         objects.list()
     assert "at http://127.0.0.1:9" in caught.value.where and "hidden" not in str(caught.value)
     assert "AWS_ENDPOINT_URL" in caught.value.remedy
+
+
+def test_a_port_where_nobody_listens_is_told_within_seconds(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(objects_s3, "_LISTENER_PAUSES_S", (0.2, 0.2))
+    started = time.monotonic()
+    with pytest.raises(MarketError, match="cannot be reached: Connection refused"):
+        S3Bucket(s3_url).list()
+    assert time.monotonic() - started < 5, "the client itself would go on for a minute"
+    assert [record.message.partition(" at ")[0] for record in caplog.records] == ["nobody answers"] * 2
+
+
+class _WebSite(BaseHTTPRequestHandler):
+    """Answers as a site does that is no S3 server: `status` and a page, whatever is asked."""
+
+    status = 404
+
+    def do_GET(self) -> None:
+        page = b"<html>not what you are looking for</html>"
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the library's names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [200, 404, 405, 501])
+def test_a_web_server_in_the_place_of_s3_is_told_from_a_lost_file(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    monkeypatch.setattr(objects_s3, "_RETRIES", 0)
+    monkeypatch.setattr(_WebSite, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _WebSite) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{site.server_port}")
+        objects = S3Bucket(s3_url)
+        tries: list[Callable[[], object]] = [
+            lambda: KlineStore.open(tmp_path / "home", objects_url=s3_url),
+        ]
+        if status != 200:
+            tries += [objects.list, lambda: objects.get("a"), lambda: objects.put("a", b"1")]
+        for trying in tries:
+            with pytest.raises(MarketError) as caught:
+                trying()
+            assert "AWS_ENDPOINT_URL most likely names another" in caught.value.remedy, str(caught.value)
+            assert not caught.value.remedy.startswith("put the file back")
+        site.shutdown()
+
+
+def test_the_servers_of_these_tests_leave_nothing_behind(tmp_path: Path) -> None:
+    def traces() -> set[str]:
+        return {
+            entry.name for entry in Path("/tmp").iterdir() if entry.name.startswith(("seaweedfs-", "weed."))
+        }
+
+    before = traces()
+    server = S3Server(tmp_path / "server")
+    server.start()
+    made = [entry.name for entry in server.folder.iterdir()]
+    server.stop()
+    assert made and not server.folder.exists()
+    assert traces() <= before
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(s3_url: str, s3_server: S3Server) -> None:

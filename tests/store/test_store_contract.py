@@ -191,7 +191,7 @@ def _gap(symbol: str, start: int, end: int, cause: str, checked: int = 1) -> pl.
 def _ledger(store: KlineStore) -> list[tuple[object, ...]]:
     return [
         (symbol, (start - T0) // MINUTE, (end - T0) // MINUTE, cause, checked)
-        for symbol, _, start, end, cause, checked, _ in store.gaps("1m").rows()
+        for symbol, _, start, end, cause, checked, *_ in store.gaps("1m").rows()
     ]
 
 
@@ -225,6 +225,37 @@ def test_gaps_are_ledgered_replaced_and_healed(store: KlineStore, make_bars: Mak
     store.record_gaps("1m", overlapping)
     assert _ledger(store) == [("C", 0, 3, "first", 1), ("C", 3, 8, "second", 1)]
     assert store.gaps(symbols=["A"]).is_empty() and store.gaps("5m").is_empty()
+
+
+def test_a_gap_remembers_when_it_was_found(store: KlineStore) -> None:
+    store.record_gaps("1m", _gap("A", 0, 10, "outage", 5))
+    store.record_gaps("1m", _gap("A", 0, 10, "outage", 8))
+    store.record_gaps("1m", _gap("A", 2, 6, "outage", 9))
+    store.record_gaps("1m", _gap("A", 8, 10, "refused", 9))
+    kept = store.gaps("1m").select("start_time", "checked_time", "found_time").rows()
+    assert [((start - T0) // MINUTE, checked, found) for start, checked, found in kept] == [
+        (0, 8, 5),
+        (2, 9, 5),
+        (6, 8, 5),
+        (8, 9, 9),
+    ]
+
+
+def test_unknown_intervals_and_names_that_are_no_text_are_refused(store: KlineStore) -> None:
+    for look in (store.spans, store.gaps, store.derived):
+        for interval in ("1M", "7m", ""):
+            with pytest.raises(MarketError, match="use one of 1s 1m"):
+                look(interval)
+    for ask in (
+        lambda: store.gaps("1m", ["A\udcff"]),
+        lambda: store.missing("A\udcff", "1m", T0, T0 + MINUTE),
+        lambda: store.scan("1m", ["A\udcff"]),
+        lambda: store.record_gaps("1m", _gap("A", 0, 1, "outage")) or store.remove("1m", ["A\udcff"]),
+    ):
+        with pytest.raises(MarketError, match=r"'A\\udcff' is no symbol"):
+            ask()
+    with pytest.raises(MarketError, match="ends before it starts"):
+        store.remove("1m", ["A"], T0 + MINUTE, T0)
 
 
 @pytest.mark.parametrize(

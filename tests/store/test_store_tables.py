@@ -20,7 +20,7 @@ T0, MINUTE, DAY = 1_700_006_400_000, 60_000, 86_400_000
 
 
 def _predictions(symbols: list[str], at: int = T0, p_up: float = 0.3, created: int = 5) -> pl.DataFrame:
-    rows = [(s, "5m", at, 6, 0.2, 0.5, p_up, -0.01, 0.0, 0.01, "v1", created) for s in symbols]
+    rows = [(s, "5m", at, 6, 0.2, 0.5, p_up, -0.01, 0.0, 0.01, "v1", created, 0.02) for s in symbols]
     return pl.DataFrame(rows, schema=PREDICTION_SCHEMA, orient="row")
 
 
@@ -36,12 +36,19 @@ def test_predictions_stay_as_they_were_first_made(store: KlineStore) -> None:
     assert store.predictions("1m").is_empty() and store.predictions(model_version="v2").is_empty()
 
 
+def test_a_prediction_may_do_without_the_volatility(store: KlineStore) -> None:
+    store.write_predictions(_predictions(["A"]).drop("volatility"))
+    store.write_predictions(_predictions(["B"]).with_columns(volatility=pl.lit(None)))
+    assert store.predictions()["volatility"].to_list() == [None, None]
+
+
 @pytest.mark.parametrize(
     "frame",
     [
         _predictions(["A", "A"]),
         _predictions(["A", "B"]).drop("q50"),
         _predictions(["A", "B"]).with_columns(q10=float("nan")),
+        _predictions(["A", "B"]).with_columns(volatility=float("inf")),
         _predictions(["A", "B"]).with_columns(kline_interval=pl.lit("7m")),
         _predictions(["A", "B"]).with_columns(horizon=pl.lit(None, pl.Int64)),
     ],

@@ -70,7 +70,7 @@ def write_home(home: Path, url: str | None, bars: pl.DataFrame, rolled_before: i
     """Lay out a home with 1m bars of version 1: rows before a time in day files, the others hot.
 
     Bars of a symbol follow each other without a gap. Of each symbol the minute before its first bar stands in the
-    gap ledger.
+    gap ledger. One prediction is kept.
     """
     ids = {name: number for number, name in enumerate(bars["symbol"].unique(maintain_order=True))}
     cold, hot = (part for part in (bars.filter(pl.col("open_time") < rolled_before),
@@ -85,6 +85,7 @@ def write_home(home: Path, url: str | None, bars: pl.DataFrame, rolled_before: i
         "gaps": [
             ("1m", ids[name], start - MINUTE, start, "outage", 7) for name, start, _ in spans.iter_rows()
         ],
+        "predictions": [("1m", 7, "A", 6, "v1", 0.2, 0.5, 0.3, -0.01, 0.0, 0.01, 8)],
         "files": [
             _day_file(home, day, rows) for (day,), rows in cold.group_by(pl.col("open_time") // DAY * DAY)
         ],

@@ -1,0 +1,178 @@
+"""What every command has in common: quick to start, choices checked before any work, and told in plain words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assets.archives import archive_summary
+from assets.exchange_questions import chosen_symbols, exchange_time
+from assets.klines import _readable
+from market.archives.report import FileTally, TransferReport
+from market.errors import MarketError
+from market.exchange.launch import RunningExchange, start_exchange
+from market.ingest_report import IngestReport, SeriesFailure, SeriesTally
+from market.store import KlineStore
+from orchestration.cli import run as running
+from orchestration.cli.main import main
+from tests.quality.test_consistency import simulated
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SLOW = {"dagster", "redis", "onnxruntime", "tensorflow", "matplotlib", "numba", "aiohttp", "ccxt"}
+"""What takes a second or more to load, or leads to what does."""
+
+
+def test_commands_that_look_load_nothing_that_takes_long() -> None:
+    quick = ("status", "gaps", "sql", "predictions", "settings", "remove", "backfill", "run", "main")
+    modules = ", ".join(f"orchestration.cli.{name}" for name in quick)
+    found = f"print(sorted({SLOW!r} & {{name.partition('.')[0] for name in sys.modules}}))"
+    answer = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}; {found}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "[]\n"
+
+
+def test_a_job_says_what_it_does_before_it_loads_dagster(
+    klinecast, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class LoadedError(Exception):
+        pass
+
+    def load(*_: object) -> None:
+        raise LoadedError
+
+    monkeypatch.setattr(running, "run_job", load)
+    with pytest.raises(LoadedError):
+        running.run_and_report("ingest")
+    said = capsys.readouterr().err
+    assert said.startswith(f"ingest: state in {klinecast.home} from the built-in exchange; loading")
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "where"),
+    [
+        (("--start", "2099-01-01"), "2099-01-01 00:00:00 UTC is in the future", "--start"),
+        (
+            ("--start", "2025-01-01", "--intervals", "1m,1M"),
+            "interval '1M' is a calendar month",
+            "--intervals",
+        ),
+        (("--start", "2025-01-01", "--interval", "7m"), "interval '7m' is unknown", "--intervals"),
+        (("--start", "2025-01-01", "--symbols", " , "), "names nothing", "--symbols"),
+        (("--start", "2025-01-01", "--symbol", "BTC\udcff"), r"'BTC\udcff' is no symbol", "--symbols"),
+        (("--start", "2025-01-01", "--symbols", "BTC USDT"), "'BTC USDT' is no symbol", "--symbols"),
+        (("--start", "2025-02-01", "--end", "2025-01-01"), "there is no time between", "--start and --end"),
+    ],
+)
+def test_a_backfill_that_cannot_be_is_refused_before_any_work(
+    klinecast,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    says: str,
+    where: str,
+) -> None:
+    monkeypatch.setattr("orchestration.cli.backfill.run_and_report", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(sys, "argv", ["klinecast", "backfill", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert says in said and f"where: {where}\n" in said, said
+    assert not any(klinecast.home.iterdir())
+
+
+def test_a_start_that_the_exchange_s_clock_has_not_reached_is_refused(klinecast) -> None:
+    with start_exchange(symbols=2, seed=3, now="2025-06-10", speed=0) as exchange:
+        klinecast.set(EXCHANGE_URL=exchange.url, SYMBOLS="BTCUSDT", INTERVALS="1h")
+        answer = klinecast("backfill", "--start", "2025-06-10T01:00")
+    assert answer.code == 1
+    assert "2025-06-10 01:00:00 UTC is in the future: it is 2025-06-10 00:00:00 UTC" in answer.error
+    assert "--start" in answer.error and "Traceback" not in answer.error
+
+
+@pytest.mark.parametrize("command", ["gaps", "predictions", "remove"])
+def test_symbols_are_chosen_the_same_way_everywhere(klinecast, command: str) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0])
+    more = ("--interval", "1m", "--yes") if command == "remove" else ()
+    for option, symbol in (("--symbols", "S0"), ("--symbol", "S1")):
+        assert klinecast(command, option, symbol, *more).code == 0
+        odd = klinecast(command, option, "S0,\udcff", *more)
+        assert odd.code == 1 and r"'\udcff' is no symbol" in odd.error and "where: --symbols" in odd.error
+    reversed_span = klinecast("remove", "--interval", "1m", "--start", "2000", "--end", "1000", "--yes")
+    assert reversed_span.code == 1 and "there is no time between 2000 and 1000" in reversed_span.error
+
+
+def test_what_is_no_text_is_no_query(klinecast) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0])
+    odd = klinecast("sql", "SELECT '\udcff'")
+    assert odd.code == 1 and "no UTF-8" in odd.error
+
+
+def test_a_pipe_has_no_width(klinecast) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0])
+    lines = klinecast("settings").out.splitlines()
+    assert max(map(len, lines)) > 200
+    assert sum("KLINECAST_OBJECTS_URL" in line for line in lines) == 1
+    assert (
+        next(line for line in lines if "KLINECAST_OBJECTS_URL" in line)
+        .rstrip()
+        .endswith("under `KLINECAST_HOME`.")
+    )
+
+
+@pytest.fixture(scope="module")
+def served() -> RunningExchange:
+    with start_exchange(symbols=2, seed=3, now="2025-06-10", speed=0) as exchange:
+        yield exchange
+
+
+@pytest.mark.parametrize("ask", [exchange_time, lambda url, say: chosen_symbols(url, "all", "spot", say)])
+def test_trouble_is_told_while_a_single_question_is_asked_again(
+    served: RunningExchange, monkeypatch: pytest.MonkeyPatch, ask
+) -> None:
+    monkeypatch.setattr("assets.exchange_questions._LOOK_S", 0.01)
+    served.add_fault(status=500, count=4)
+    told: list[str] = []
+    ask(served.url, say=told.append)
+    assert told[:3] == [f"exchange answers HTTP 500, trying again ({attempt} of 6)" for attempt in (3, 4, 5)]
+
+
+def test_the_series_of_an_ingest_begin_with_what_a_person_needs() -> None:
+    failure = SeriesFailure("B", "1m", MarketError("no answer", where="there", remedy="try again"))
+    quiet = SeriesTally("A", "1m", asked=2, received=2, inserted=2, requests=1)
+    shown = _readable(IngestReport(1, [quiet, SeriesTally("B", "1m", failed=3)], [failure]).to_frame())
+    assert shown["symbol"].to_list() == ["B", "A"], "what failed comes first"
+    assert shown.columns[:5] == ["symbol", "kline_interval", "inserted", "gaps", "failed"]
+    assert "quarantined" not in shown.columns and "weight" not in shown.columns, "nothing has one"
+    assert "failure" not in _readable(IngestReport(1, [quiet]).to_frame()).columns
+
+
+def test_archive_files_that_brought_nothing_are_told_as_such() -> None:
+    files = TransferReport([FileTally("a.zip", "A", "1m", outcome="stored")])
+    assert archive_summary(files) == " (nothing new in 1 archive file that may fill gaps)"
+    files.files.append(FileTally("b.zip", "A", "1m", outcome="stored", inserted=1_440))
+    assert archive_summary(files) == " (1,440 from 2 archive files)"
+
+
+def test_the_newest_bars_of_series_are_not_called_bars(klinecast, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assets.klines_checks import _Findings
+
+    findings = _Findings()
+    findings.add("fresh", "1m", 3, 1, "A ends")
+    findings.add("in_order", "1m", 300, 0)
+    import dagster as dg
+
+    table = findings.result("fresh", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
+    assert table.splitlines()[0] == "| interval | series | wrong | threshold | first |"
+    assert "| bars |" in findings.result("in_order", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
