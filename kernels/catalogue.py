@@ -179,6 +179,11 @@ def model_features() -> tuple[str, ...]:
     return _MODEL_FEATURES
 
 
+def joined_features() -> tuple[str, ...]:
+    """Those of the model's features that are worth reading of longer intervals too: the clock is the same on all."""
+    return tuple(name for name in _MODEL_FEATURES if spec(name).inputs != ("open_time",))
+
+
 def available(features: Sequence[str], columns: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
     """Those of the features whose inputs are among the columns.
 

@@ -12,6 +12,7 @@ from kernels.catalogue import available, default_features
 from kernels.driver import OK
 from kernels.engine import Engine, engine_for, pad
 from kernels.errors import BadPanel
+from kernels.file_maps import read_planes
 from kernels.panel import PanelLike, bad_bar, check_shapes, clock_values, say_time
 
 
@@ -35,6 +36,19 @@ class FeatureBlock:
     names: tuple[str, ...]
     open_time: NDArray[np.int64]
     symbols: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F, T, S)."""
+        return self.values.shape
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the features of the bars [start, stop), a new array (F, stop - start, S) float32."""
+        features, bars, symbols = self.values.shape
+        out = np.empty((features, len(range(bars)[start:stop]), symbols), np.float32)
+        for own, plane in zip(out, read_planes(self.values, range(features), start, stop), strict=True):
+            own[...] = plane
+        return out
 
 
 def compute(

@@ -50,14 +50,23 @@ def complete_windows(values: NDArray[np.float32], window: int) -> NDArray[np.boo
         (T - window + 1, S) bool, in the order of `window_view`.
     """
     _check(values, window)
-    _, bars, symbols = values.shape
-    good = np.ones((bars, symbols), dtype=bool)
+    return whole_windows(finite_bars(values), window)
+
+
+def finite_bars(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say at which bars (T, S) all features of (F, T, S) are finite numbers."""
+    good = np.ones(values.shape[1:], dtype=bool)
     for plane in values:
         good &= np.isfinite(plane)
-    bad_before = np.zeros((bars + 1, symbols), dtype=np.int64)
-    np.cumsum(~good, axis=0, out=bad_before[1:])
-    complete: NDArray[np.bool_] = bad_before[window:] == bad_before[:-window]
-    return complete
+    return good
+
+
+def whole_windows(finite: NDArray[np.bool_], window: int) -> NDArray[np.bool_]:
+    """Say which windows, in the order of `window_view`, hold bars (T, S) only that are finite."""
+    bad_before = np.zeros((len(finite) + 1, finite.shape[1]), dtype=np.int64)
+    np.cumsum(~finite, axis=0, out=bad_before[1:])
+    whole: NDArray[np.bool_] = bad_before[window:] == bad_before[:-window]
+    return whole
 
 
 def _check(values: NDArray[np.float32], window: int) -> None:
