@@ -14,6 +14,8 @@ CLASSES = ("down", "flat", "up")
 DOWN, FLAT, UP = range(3)
 
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+PrecisionSetting = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+TargetPositions = Literal["last", "every"]
 
 
 class ForecasterConfig(BaseModel):
@@ -43,7 +45,9 @@ class ForecasterConfig(BaseModel):
     lstm_units: int = Field(default=32, ge=1)
     ff: int = Field(default=64, ge=1, description="width inside the feed-forward part of a block")
     hidden: int = Field(default=32, ge=1, description="units of the layer before the two heads")
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="high, since returns are nearly all noise; docs/controls.md"
+    )
 
     # Data
     train_share: float = Field(default=0.70, gt=0, lt=1, description="of the time span")
@@ -66,9 +70,22 @@ class ForecasterConfig(BaseModel):
     patience: int = Field(
         default=3, ge=1, description="epochs without a better validation loss before stopping"
     )
+    calibrate: bool = Field(
+        default=True,
+        description="correct the outputs, inside the graph, by what came in the validation split",
+    )
     seed: int = Field(default=1, ge=0, lt=2**31)
-    precision: Precision = "float32"
-    jit_compile: bool = Field(default=False, description="compile the training step with XLA")
+    precision: PrecisionSetting = Field(
+        default="auto",
+        description="auto, float32, mixed_float16 or mixed_bfloat16; auto: as the machine has it",
+    )
+    jit_compile: bool | None = Field(
+        default=None, description="compile the training step with XLA; by default as the machine has it"
+    )
+    targets: TargetPositions = Field(
+        default="last",
+        description="last: one target per window; every: causal, every bar of a window is a target",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -106,4 +123,25 @@ class Normalisation(BaseModel):
             or min(self.std, default=1) <= 0
         ):
             raise ValueError("means must be finite and standard deviations finite and positive")
+        return self
+
+
+class Calibration(BaseModel):
+    """Corrections of a forecaster's outputs, part of the model graph; those of `Calibration()` change nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=1.0, gt=0, description="logits are divided by it")
+    step_scales: tuple[float, ...] = Field(
+        default=(),
+        description="factors of the steps between neighbouring quantiles, in their order; empty: all 1",
+    )
+    volatility_factor: float = Field(default=1.0, gt=0, description="the volatility is multiplied by it")
+    rows: int = Field(default=0, ge=0, description="validation windows that it was fitted on; 0: it was not")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        numbers = (self.temperature, *self.step_scales, self.volatility_factor)
+        if not np.isfinite(numbers).all() or min(numbers) <= 0:
+            raise ValueError("temperature, step scales and volatility factor must be finite and positive")
         return self

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from training import scores
 from training.config import CLASSES, DOWN, FLAT, UP
+from training.data.targets import direction_of
+from training.data.training_set import Outcomes, TrainingSet
 from training.errors import EvaluationError
-from training.targets import direction_of
-from training.training_set import Outcomes, TrainingSet
 
 PREDICT_BATCH = 2048
 BLOCK_HORIZONS = 8
@@ -40,6 +40,8 @@ class Forecast(NamedTuple):
     """(n, 3) probabilities of down, flat, up."""
     quantiles: NDArray[np.floating]
     """(n, Q) log-return quantiles."""
+    volatility: NDArray[np.floating] | None = None
+    """(n,) realised volatility over the horizon; None where a forecast says nothing about it."""
 
 
 PredictFn = Callable[[NDArray[np.float32]], Forecast]
@@ -51,7 +53,9 @@ def keras_predict_fn(model: Any) -> PredictFn:
 
     def predict(windows: NDArray[np.float32]) -> Forecast:
         said = model.predict_on_batch(windows)
-        return Forecast(np.asarray(said["direction"]), np.asarray(said["quantiles"]))
+        return Forecast(
+            np.asarray(said["direction"]), np.asarray(said["quantiles"]), np.asarray(said["volatility"])[:, 0]
+        )
 
     return predict
 
@@ -59,7 +63,12 @@ def keras_predict_fn(model: Any) -> PredictFn:
 def forecast(predict_fn: PredictFn, training_set: TrainingSet, split: str) -> Forecast:
     """Forecasts for all rows of a split, in their order, one batch of windows in memory at a time."""
     parts = [predict_fn(batch.windows) for batch in training_set.batches(split, PREDICT_BATCH)]
-    return Forecast(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    volatility = [part.volatility for part in parts if part.volatility is not None]
+    return Forecast(
+        np.concatenate([part.direction for part in parts]),
+        np.concatenate([part.quantiles for part in parts]),
+        np.concatenate(volatility) if len(volatility) == len(parts) else None,
+    )
 
 
 def evaluate(
@@ -98,7 +107,8 @@ def evaluate(
     judge = _Judge(training_set, split, draws, seed)
     n = len(rows)
     flat = np.tile(np.eye(len(CLASSES))[FLAT], (n, 1))
-    rate = Forecast(*(np.tile(row, (n, 1)) for row in _base_rate(training_set)))
+    rate = _base_rate(training_set)
+    rate = Forecast(np.tile(rate.direction, (n, 1)), np.tile(rate.quantiles, (n, 1)))
     past = _past_scaled_return(training_set, rows)
     return {
         "split": split,
@@ -261,6 +271,10 @@ def _check(said: Forecast, training_set: TrainingSet, split: str) -> None:
     expected = ((n, len(CLASSES)), (n, len(training_set.manifest.config.quantiles)))
     if (said.direction.shape, said.quantiles.shape) != expected:
         problem = f"forecasts of shape {said.direction.shape} and {said.quantiles.shape}, expected {expected}"
+    elif said.volatility is not None and said.volatility.shape != (n,):
+        problem = f"volatility forecasts of shape {said.volatility.shape}, expected {(n,)}"
+    elif said.volatility is not None and not (np.isfinite(said.volatility) & (said.volatility > 0)).all():
+        problem = "volatility forecasts that are not positive numbers"
     elif not (np.isfinite(said.direction).all() and np.isfinite(said.quantiles).all()):
         problem = "forecasts that are not finite"
     else:

@@ -13,9 +13,10 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from training.child_process import run_child
-from training.conversion import ExportedModel
-from training.export_onnx import CONVERTER, export_onnx
-from training.export_tflite import export_tflite
+from training.export import conversion
+from training.export.conversion import ExportedModel
+from training.export.export_onnx import CONVERTER, export_onnx
+from training.export.export_tflite import export_tflite
 
 HERE = Path(__file__).parent
 WINDOW = 16
@@ -34,9 +35,9 @@ class Exported:
         return (*self.onnx.files, *self.tflite.files)
 
 
-def random_walk(bars: int = 500) -> dict[str, np.ndarray]:
+def random_walk(bars: int = 500, seed: int = 11) -> dict[str, np.ndarray]:
     """Bars with volatility that comes and goes."""
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(seed)
     volatility = 0.004 * np.exp(np.cumsum(rng.normal(0, 0.05, bars)))
     close = 100 * np.exp(np.cumsum(rng.normal(0, volatility)))
     reach = np.abs(rng.normal(0, volatility)) + 1e-4
@@ -64,6 +65,12 @@ def windows() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def calibration() -> np.ndarray:
+    """Windows of another walk: nothing is fitted to what it is judged on."""
+    return feature_windows(random_walk(seed=12), WINDOW)[:128]
+
+
+@pytest.fixture(scope="session")
 def forecaster(windows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A forecaster with what Keras answers on `windows`."""
     folder = tmp_path_factory.mktemp("forecaster")
@@ -74,10 +81,19 @@ def forecaster(windows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def exported(forecaster: Path, windows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(
+    forecaster: Path,
+    windows: np.ndarray,
+    calibration: np.ndarray,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
-    onnx = export_onnx(forecaster, folder / "model.onnx", windows)
-    tflite = export_tflite(forecaster, folder / "model.tflite", windows, dynamic_range=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            conversion, "MIN_AGREEMENT", 0.9
+        )  # all files, to look at; the bound has tests of its own
+        onnx = export_onnx(forecaster, folder / "model.onnx", windows, calibration=calibration)
+        tflite = export_tflite(forecaster, folder / "model.tflite", windows, calibration=calibration)
     return Exported(forecaster, windows, onnx, tflite, folder)
 
 
@@ -92,16 +108,24 @@ def real_windows(shared_data: Path) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def again(
-    request: pytest.FixtureRequest, exported: Exported, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    exported: Exported,
+    calibration: np.ndarray,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Folder of a second conversion, with the INT8 file, good or not; it asks Keras about the real windows too."""
+    """Folder of a second conversion; it asks Keras about the real windows too."""
     try:
         asked = request.getfixturevalue("real_windows")
     except pytest.skip.Exception:
         asked = exported.windows
     folder = tmp_path_factory.mktemp("again")
     np.save(folder / "windows.npy", asked)
+    np.save(folder / "calibration.npy", calibration)
     options = {"out": folder / "model.onnx", "int8": folder / "model.int8.onnx"}
-    given = {"forecaster": exported.forecaster, "windows": folder / "windows.npy"}
+    given = {
+        "forecaster": exported.forecaster,
+        "windows": folder / "windows.npy",
+        "calibration": folder / "calibration.npy",
+    }
     run_child(CONVERTER, {**given, **options}, doing="the second conversion", timeout=300)
     return folder

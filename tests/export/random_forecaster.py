@@ -1,7 +1,7 @@
 """Make a small forecaster of random weights, with its answers: python random_forecaster.py DIR WINDOWS.npy.
 
 Run as a process, so that the tests themselves stay without TensorFlow. Nothing in it is neutral: BatchNorms
-have seen data, biases are not zero, so that a mistake in folding shows.
+have seen data, biases are not zero, the outputs are calibrated, so that a mistake in folding shows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from training import parity
-from training.backend import keras
-from training.config import ForecasterConfig, Normalisation
-from training.forecaster_files import ForecasterMeta, save_forecaster
-from training.model import build_model
-from training.splits import SPLITS, SplitSpan
+from training.config import Calibration, ForecasterConfig, Normalisation
+from training.data.splits import SPLITS, SplitSpan
+from training.export import parity
+from training.network.backend import keras
+from training.network.forecaster_files import ForecasterMeta, save_forecaster
+from training.network.model import build_model
 
 FEATURES = ("log_return_1", "realised_vol_30", "close_in_range", "volume_ratio_20", "hour_sin")
 CONFIG = ForecasterConfig(window=16, horizon=4, width=16, heads=2, blocks=2, lstm_units=32, ff=32, hidden=16)
+CALIBRATION = Calibration(temperature=1.4, step_scales=(0.7, 1.2), volatility_factor=1.1, rows=400)
 NORMALISATION = Normalisation(mean=(0.0, 0.004, 50.0, 1.0, 0.0), std=(0.004, 0.002, 28.0, 0.8, 0.7))
 
 
@@ -68,6 +69,7 @@ def main(folder: Path) -> None:
         best_epoch=0,
         environment={"keras": keras.__version__},
         weights_sha256="",
+        calibration=CALIBRATION,
     )
     save_forecaster(model, meta, folder)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from training import bundle as bundles
-from training.bundle import (
+from training.errors import ForecasterError
+from training.export import bundle as bundles
+from training.export.bundle import (
     BundleError,
     add_file,
     create_bundle,
@@ -25,9 +26,8 @@ from training.bundle import (
     set_current,
     verify_files,
 )
-from training.errors import ForecasterError
 from training.files import file_sha256
-from training.forecaster_files import load_meta
+from training.network.forecaster_files import load_meta
 
 CREATED = 1_761_190_200_000  # 2025-10-23 03:30
 
@@ -80,7 +80,8 @@ def test_a_file_is_added_later(home: Path, exported) -> None:
     bundle = make(home, exported)
     manifest = add_file(bundle, exported.folder / "model.tflite", parity=exported.tflite.reports)
     assert set(manifest.files) == {"model.onnx", "model.tflite"}
-    assert set(manifest.parity) == {"model.onnx", "model.int8.onnx", "model.tflite", "model.dynamic.tflite"}
+    quantised = {"model.int8.onnx", "model.dynamic.tflite", "model.int8.tflite"}
+    assert set(manifest.parity) == {"model.onnx", "model.tflite", *quantised}
     assert verify_files(bundle) == manifest == read_manifest(bundle)
     assert make(home, exported) == bundle
     assert read_manifest(bundle) == manifest, "creating it again takes nothing away"
@@ -154,7 +155,7 @@ def test_a_killed_writer_is_no_obstacle(home: Path, exported) -> None:
     """SIGKILL at an arbitrary moment of creating bundles in a loop."""
     script = f"""
 from pathlib import Path
-from training.bundle import create_bundle
+from training.export.bundle import create_bundle
 print("ready", flush=True)
 for i in range(10_000):
     create_bundle(Path({str(home)!r}), Path({str(exported.forecaster)!r}),

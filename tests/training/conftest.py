@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from kernels.compute import FeatureBlock
 from training.config import ForecasterConfig
-from training.dataset import TrainingSet, build_training_set
+from training.data.dataset import TrainingSet, build_training_set
 
 INTERVAL = "5m"
 INTERVAL_MS = 300_000
@@ -69,7 +69,7 @@ def market() -> PlantedMarket:
 @pytest.fixture
 def tiny() -> ForecasterConfig:
     return ForecasterConfig(
-        window=8, horizon=3, width=8, heads=2, blocks=1, lstm_units=8, ff=8, hidden=8, epochs=3,
+        window=8, horizon=3, width=8, heads=2, blocks=1, lstm_units=8, ff=8, hidden=8, epochs=3, dropout=0.1,
         batch_size=64, learning_rate=5e-3, max_windows=600,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from sklearn import metrics
 
 from training import scores
-from training.dataset import TrainingSet
+from training.data.dataset import TrainingSet
 from training.errors import EvaluationError
 from training.evaluate import Forecast, evaluate, information_bits, skill_against_best
 

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.config import DOWN, FLAT, UP
-from training.errors import TrainingSetError
-from training.splits import SPLITS, chronological
-from training.targets import (
+from training.data.splits import SPLITS, chronological
+from training.data.targets import (
     NO_TARGET,
     direction_of,
     find_volatility_feature,
     forward_log_return,
+    forward_realised_volatility,
     horizon_volatility,
 )
+from training.errors import TrainingSetError
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 3.5, float("nan"), 0.0, -1.0]), max_size=12), st.integers(1, 5))
@@ -36,6 +37,28 @@ def test_forward_return_equals_the_loop(prices: list[float], horizon: int) -> No
 def test_a_gap_between_two_prices_is_no_target() -> None:
     close = np.array([[1.0], [np.nan], [2.0], [2.0], [4.0]])
     assert np.isnan(forward_log_return(close, 2)[:, 0]).tolist() == [True, True, False, True, True]
+
+
+@given(st.lists(st.sampled_from([1.0, 2.0, 2.0, 3.5, float("nan"), 0.0]), max_size=12), st.integers(1, 5))
+def test_realised_volatility_equals_the_loop(prices: list[float], horizon: int) -> None:
+    found = forward_realised_volatility(np.array(prices), horizon)
+    for t in range(len(prices)):
+        span = prices[t : t + horizon + 1]
+        whole = len(span) == horizon + 1 and all(p > 0 for p in span)
+        squares = sum(math.log(late / early) ** 2 for early, late in pairwise(span)) if whole else 0
+        assert math.isclose(found[t], math.sqrt(squares)) if squares else math.isnan(found[t])
+
+
+def test_realised_volatility_is_of_the_bars_after_t_alone() -> None:
+    prices = 100 * np.exp(np.random.default_rng(0).normal(0, 0.01, (40, 2)).cumsum(axis=0))
+    found, t, horizon = forward_realised_volatility(prices, 4), 20, 4
+    before, after = prices.copy(), prices.copy()
+    before[:t], after[t + horizon + 1 :] = 7.0, 7.0
+    assert np.array_equal(forward_realised_volatility(before, horizon)[t:], found[t:], equal_nan=True)
+    assert np.array_equal(forward_realised_volatility(after, horizon)[: t + 1], found[: t + 1])
+    within = prices.copy()
+    within[t + horizon] *= 1.5
+    assert (forward_realised_volatility(within, horizon)[t] > found[t]).all()
 
 
 def test_directions_by_volatility() -> None:

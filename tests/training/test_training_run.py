@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training import fit
-from training.backend import keras
-from training.checkpoint import CHECKPOINT_FILE, load_checkpoint
-from training.config import ForecasterConfig, Normalisation
-from training.dataset import TrainingSet, build_training_set
+from training.config import Calibration, ForecasterConfig, Normalisation
+from training.data.dataset import TrainingSet, build_training_set
 from training.errors import DivergedError, ForecasterError, TrainingSetError
 from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
-from training.forecaster_files import WEIGHTS_FILE, load_forecaster
-from training.model import build_model, quantile_mixing, training_heads
+from training.fitting import fit
+from training.fitting.checkpoint import CHECKPOINT_FILE, load_checkpoint
+from training.network.backend import keras
+from training.network.calibration import fit_calibration
+from training.network.forecaster_files import WEIGHTS_FILE, load_forecaster
+from training.network.model import MAX_LOG_RATIO, build_model, quantile_mixing, training_heads
 from training.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
@@ -32,9 +33,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 KILLED_CHILD = """
 import os, signal, sys
 from pathlib import Path
-from training import fit
-from training.dataset import TrainingSet
-fit.REPORT_SECONDS = 0.0
+from training.fitting import fit, training_run
+from training.data.dataset import TrainingSet
+training_run.REPORT_SECONDS = 0.0
 training_set = TrainingSet.load(Path(sys.argv[1]))
 config = training_set.manifest.config
 def die_in_the_second_epoch(progress):
@@ -63,6 +64,7 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_one_that_was_not(
     assert all(map(np.array_equal, weights_of(workdir), weights_of(tmp_path / "straight")))
     losses = [(e.loss, e.validation_loss, e.learning_rate) for e in resumed.history]
     assert losses == [(e.loss, e.validation_loss, e.learning_rate) for e in straight.history]
+    assert resumed.meta.calibration == straight.meta.calibration and straight.meta.calibration.rows > 100
 
     stamp = (workdir / WEIGHTS_FILE).stat().st_mtime_ns
     again = fit.train(built, tiny, workdir)
@@ -96,8 +98,15 @@ def strong(planted: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
     return market, build_training_set(market.block, market.close, "5m", config, folder)
 
 
+@pytest.fixture(scope="module")
+def seeing(strong: tuple[Any, TrainingSet], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A forecaster that was trained on it."""
+    folder = tmp_path_factory.mktemp("seeing")
+    fit.train(strong[1], strong[1].manifest.config, folder)
+    return folder
+
+
 def judged(training_set: TrainingSet, market: Any, workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    fit.train(training_set, training_set.manifest.config, workdir)
     model, _ = load_forecaster(workdir)
     said = forecast(keras_predict_fn(model), training_set, "test")
     rows = training_set.rows["test"]
@@ -107,9 +116,9 @@ def judged(training_set: TrainingSet, market: Any, workdir: Path) -> tuple[dict[
     return evaluate(said, training_set, "test"), skill
 
 
-def test_training_finds_the_planted_signal(strong: tuple[Any, TrainingSet], tmp_path: Path) -> None:
+def test_training_finds_the_planted_signal(strong: tuple[Any, TrainingSet], seeing: Path) -> None:
     market, training_set = strong
-    metrics, skill = judged(training_set, market, tmp_path)
+    metrics, skill = judged(training_set, market, seeing)
     model, rate = metrics["model"], metrics["base_rate"]
     assert 0.6 < skill["auc_best"] < 0.75 and skill["share_of_auc"] > 0.8, skill
     assert model["auc_sign_interval"][0] > 0.55 > 0.5 == rate["auc_sign"]
@@ -127,8 +136,99 @@ def test_shuffled_labels_teach_nothing(strong: tuple[Any, TrainingSet], tmp_path
     for name, array in arrays.items():
         array[rows[:, 0], rows[:, 1]] = getattr(training_set, name)[mixed[:, 0], mixed[:, 1]]
     manifest = training_set.manifest.model_copy(update={"training_set_id": "shuffled"})
-    _, skill = judged(replace(training_set, manifest=manifest, **arrays), market, tmp_path)
+    mixed_set = replace(training_set, manifest=manifest, **arrays)
+    fit.train(mixed_set, manifest.config, tmp_path)
+    _, skill = judged(mixed_set, market, tmp_path)
     assert abs(skill["auc"] - 0.5) < 0.06 < skill["auc_best"] - 0.5, skill
+
+
+def test_the_temperature_takes_back_overconfidence_on_rows_not_seen(
+    strong: tuple[Any, TrainingSet], seeing: Path
+) -> None:
+    """Logits four times as large: the calibration finds it in the validation split, and it holds in the test split."""
+    _, data = strong
+    trained, meta = load_forecaster(seeing)
+
+    def sure(calibration: Calibration | None) -> Any:
+        model = build_model(
+            meta.config,
+            len(meta.feature_names),
+            meta.normalisation,
+            volatility_index=meta.volatility_index,
+            calibration=calibration,
+        )
+        model.set_weights(trained.get_weights())
+        head = model.get_layer("direction_logits")
+        head.set_weights([4 * weight for weight in head.get_weights()])
+        return model
+
+    rows = data.rows["validation"]
+    said = training_heads(sure(None)).predict_on_batch(data.windows(rows))
+    came = data.outcomes(rows)
+    found = fit_calibration(
+        np.asarray(said["direction_logits"]),
+        np.asarray(said["scaled_quantiles"]),
+        np.exp(np.asarray(said["log_volatility_ratio"])[:, 0]) * came.volatility,
+        direction=came.direction,
+        scaled_return=came.scaled,
+        realised_volatility=came.realised_volatility,
+        levels=meta.config.quantiles,
+    )
+    assert found.temperature == pytest.approx(4 * meta.calibration.temperature, rel=0.01)
+    loss = {
+        name: evaluate(keras_predict_fn(sure(calibration)), data, "test", draws=1)["model"]["log_loss"]
+        for name, calibration in (("sure", None), ("calibrated", found))
+    }
+    assert loss["calibrated"] < loss["sure"] - 0.1, loss
+
+
+def test_the_calibration_is_what_the_text_says(strong: tuple[Any, TrainingSet], seeing: Path) -> None:
+    """Outputs of the loaded model, from those of one without calibration and the figures in the description."""
+    _, data = strong
+    calibrated, meta = load_forecaster(seeing)
+    plain = build_model(
+        meta.config, len(meta.feature_names), meta.normalisation, volatility_index=meta.volatility_index
+    )
+    plain.set_weights(calibrated.get_weights())
+    windows = data.windows(data.rows["test"][:200])
+    found, raw = (
+        {name: np.asarray(answer) for name, answer in model.predict_on_batch(windows).items()}
+        for model in (calibrated, plain)
+    )
+    tempered = raw["direction"] ** (1 / meta.calibration.temperature)
+    assert meta.calibration.rows == len(data.rows["validation"]) and meta.calibration.temperature != 1
+    assert np.allclose(found["direction"], tempered / tempered.sum(axis=1, keepdims=True), atol=1e-5)
+    middle, low, high = raw["quantiles"][:, 1], *np.diff(raw["quantiles"], axis=1).T
+    below, above = meta.calibration.step_scales
+    expected = np.stack([middle - below * low, middle, middle + above * high], axis=1)
+    assert np.allclose(found["quantiles"], expected, rtol=1e-4, atol=1e-7)
+    assert np.allclose(found["volatility"], meta.calibration.volatility_factor * raw["volatility"], rtol=1e-5)
+
+
+def test_training_can_begin_with_another_forecaster_and_says_so(
+    strong: tuple[Any, TrainingSet], seeing: Path, built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    _, data = strong
+    barely = {"epochs": 1, "learning_rate": 1e-9, "seed": 5, "calibrate": False, "batch_size": 1000}
+    config = data.manifest.config.model_copy(update=barely)
+    trained = fit.train(data, config, tmp_path / "run", initial=seeing)
+    (first, first_meta), (model, meta) = load_forecaster(seeing), load_forecaster(trained.path)
+    assert meta.initial is not None and meta.calibration == Calibration() and first_meta.initial is None
+    assert meta.initial.weights_sha256 == first_meta.weights_sha256 != meta.weights_sha256
+    assert meta.initial.run_id == first_meta.run_id
+    for name in ("head_hidden", "volatility_raw", "lstm"):
+        for early, late in zip(
+            first.get_layer(name).get_weights(), model.get_layer(name).get_weights(), strict=True
+        ):
+            assert np.abs(early - late).max() < 1e-5 < np.abs(early).max(), "it began where the other ended"
+    assert meta.run_id != fit.run_id_of(data, config, meta.environment, None), "not a run from random weights"
+    with pytest.raises(ForecasterError, match=r"width 16, not 8; .*hidden 16, not 8"):
+        fit.train(built, tiny, tmp_path / "other", initial=seeing)
+    renamed = data.manifest.model_copy(update={"feature_names": (*data.feature_names[:-1], "rsi_14")})
+    with pytest.raises(ForecasterError, match="without rsi_14 and with noise_2"):
+        fit.train(replace(data, manifest=renamed), config, tmp_path / "other", initial=seeing)
+    with pytest.raises(ForecasterError, match="no trained forecaster"):
+        fit.train(built, tiny, tmp_path / "other", initial=tmp_path / "nowhere")
 
 
 def test_early_stopping_keeps_the_best_epoch(
@@ -173,6 +273,9 @@ def test_outputs_are_what_the_text_says(tiny: ForecasterConfig) -> None:
     keras.utils.set_random_seed(0)
     model = build_model(tiny, 3, normalisation, volatility_index=2)
     rng = np.random.default_rng(0)
+    for name in ("direction_logits", "quantile_raw", "volatility_raw"):  # they begin at zero
+        kernel = model.get_layer(name).kernel
+        kernel.assign(rng.normal(0, 0.3, kernel.shape))
     windows = rng.normal(size=(5, tiny.window, 3)).astype(np.float32)
     windows[:, :, 2] = np.abs(windows[:, :, 2]) * 1e-3
     said = model.predict_on_batch(windows)
@@ -181,6 +284,15 @@ def test_outputs_are_what_the_text_says(tiny: ForecasterConfig) -> None:
     raw = keras.Model(model.input, model.get_layer("quantile_raw").output).predict_on_batch(windows)
     parts = np.concatenate([raw[:, :1], np.log1p(np.exp(raw[:, 1:]))], axis=1)
     assert np.allclose(scaled, parts @ quantile_mixing(3), atol=1e-5)
+    known = windows[:, -1, 2:3] * np.sqrt(3)
+    ratio = training_heads(model).predict_on_batch(windows)["log_volatility_ratio"]
+    assert np.allclose(said["volatility"], known * np.exp(ratio), rtol=1e-5) and np.ptp(ratio) > 0.01
+    model.get_layer("volatility_raw").bias.assign([1e6])
+    assert np.allclose(
+        model.predict_on_batch(windows)["volatility"], known * np.exp(MAX_LOG_RATIO), rtol=1e-5
+    )
+    fresh = build_model(tiny, 3, normalisation, volatility_index=2).predict_on_batch(windows)
+    assert np.allclose(fresh["volatility"], known, rtol=1e-6), "it starts at the volatility known at t"
     head = model.get_layer("quantile_raw")
     head.kernel.assign(np.zeros(head.kernel.shape))
     untrained = training_heads(model).predict_on_batch(windows)["scaled_quantiles"]
@@ -194,7 +306,7 @@ def test_outputs_are_what_the_text_says(tiny: ForecasterConfig) -> None:
 
 def test_importing_the_package_does_not_import_tensorflow() -> None:
     code = (
-        "import sys, training.config, training.dataset, training.evaluate, training.forecaster_files;"
+        "import sys, training.config, training.data.dataset, training.evaluate, training.network.forecaster_files;"
         "sys.exit(int(any(name in sys.modules for name in ('tensorflow', 'keras'))))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

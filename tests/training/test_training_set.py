@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from training.config import ForecasterConfig
-from training.dataset import TrainingSet, build_training_set, evenly
+from training.data.dataset import TrainingSet, build_training_set, evenly
+from training.data.splits import SPLITS
 from training.errors import TrainingSetError
-from training.splits import SPLITS
 
 INTERVAL = "5m"
 
@@ -23,13 +23,23 @@ def test_windows_and_targets_equal_their_definition(
 ) -> None:
     batch = next(built.batches("train", 32, shuffle=True, seed=(1, 2)))
     column = market.block.names.index("realised_vol_30")
-    for window, (t, s), direction, log_return in zip(
-        batch.windows, batch.rows, batch.outcomes.direction, batch.outcomes.log_return, strict=True
+    outcomes = batch.outcomes
+    for window, (t, s), direction, log_return, realised, ratio in zip(
+        batch.windows,
+        batch.rows,
+        outcomes.direction,
+        outcomes.log_return,
+        outcomes.realised_volatility,
+        outcomes.log_volatility_ratio,
+        strict=True,
     ):
         assert np.array_equal(window, market.block.values[:, t - tiny.window + 1 : t + 1, s].T)
         expected = np.log(market.close[t + tiny.horizon, s] / market.close[t, s])
         assert np.isclose(log_return, expected, rtol=1e-5)
         scaled = expected / (market.block.values[column, t, s] * np.sqrt(tiny.horizon))
+        steps = np.diff(np.log(market.close[t : t + tiny.horizon + 1, s]))
+        assert np.isclose(realised, np.sqrt((steps**2).sum()), rtol=1e-5)
+        assert np.isclose(np.exp(ratio), realised * scaled / expected, rtol=1e-4)
         assert direction == (2 if scaled > tiny.flat_band else 0 if scaled < -tiny.flat_band else 1)
 
 
@@ -80,7 +90,7 @@ def test_the_future_changes_no_window_scaling_or_normalisation(
     assert changed.manifest.normalisation == built.manifest.normalisation
     assert np.array_equal(changed.rows["train"], built.rows["train"])
     assert np.array_equal(changed.windows(built.rows["train"]), built.windows(built.rows["train"]))
-    for name in ("direction", "log_return"):
+    for name in ("direction", "log_return", "realised_volatility"):
         assert np.array_equal(
             getattr(changed, name)[: last_train + 1], getattr(built, name)[: last_train + 1], equal_nan=True
         )
@@ -146,6 +156,27 @@ def test_a_damaged_set_is_refused(built: TrainingSet, harm: str) -> None:
     with pytest.raises(TrainingSetError) as caught:
         TrainingSet.load(path)
     assert "training_set" in caught.value.remedy
+
+
+def test_a_set_of_the_former_format_says_that_it_has_to_be_built_again(built: TrainingSet) -> None:
+    path = built.path / "manifest.json"
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    (built.path / "realised_volatility.npy").unlink()
+    with pytest.raises(TrainingSetError, match="format_version 1, this code reads 2") as caught:
+        TrainingSet.load(built.path)
+    assert "built anew" in caught.value.remedy
+
+
+def test_a_price_that_stands_still_teaches_no_volatility(
+    market: Any, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    market.close[200:230, 1] = market.close[200, 1]
+    config = tiny.model_copy(update={"max_windows": 10**6})
+    built = build_training_set(market.block, market.close, INTERVAL, config, tmp_path / "set")
+    rows = np.concatenate([built.rows[split] for split in SPLITS])
+    still = rows[np.isnan(built.outcomes(rows).realised_volatility)]
+    assert still.tolist() == [[t, 1] for t in range(200, 230 - tiny.horizon)], "the rows stay, as flat ones"
+    assert set(built.outcomes(still).direction) == {1}
 
 
 def test_input_that_does_not_fit_is_refused(

@@ -1,0 +1,243 @@
+"""Champion against challenger: who wins when the skill is known, on which rows, and at which level."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import INTERVAL_MS, NAMES
+from training.export.manifest import Manifest
+from training.lifecycle.comparison import Contestant, compare
+from training.lifecycle.exported_forecast import onnx_predict_fn
+from training.lifecycle.promotion import PromotionError, PromotionSettings, draws_for, promote
+from training.lifecycle.registry import champion_version, read_decisions, use_model
+from training.lifecycle.trials import record_trial
+from training.paired_bootstrap import paired_difference
+
+SKILLED, LESS_SKILLED, BLIND = 3.0, 2.0, 0.0
+
+
+def decide(world, challenger, **changes: Any):
+    given = {"at": 7, "by": "a test", **changes}
+    return promote(world.home, challenger, given.pop("bars", None) or world.bars(), **given)
+
+
+def contestant(folder) -> Contestant:
+    manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    return Contestant(manifest, onnx_predict_fn(folder / "model.onnx"))
+
+
+def test_the_first_model_becomes_champion(world) -> None:
+    decision = decide(world, world.publish("v1", BLIND))
+    assert (decision.verdict, decision.reason, decision.champion) == ("promoted", "no_champion", None)
+    assert world.current() == "v1"
+    assert read_decisions(world.home) == [decision]
+    assert (decision.at, decision.by) == (7, "a test")
+
+
+def test_a_better_challenger_wins_and_the_loser_stays(world) -> None:
+    decide(world, world.publish("v1", BLIND))
+    decision = decide(world, world.publish("v2", SKILLED))
+    assert (decision.verdict, decision.reason, decision.champion) == ("promoted", "better", "v1")
+    assert world.current() == champion_version(world.home) == "v2"
+    assert (world.home / "models" / "v1" / "model.onnx").is_file()
+    figures = decision.figures
+    assert figures["interval"][0] > 0
+    assert figures["p_value"] <= figures["corrected_level"]
+    gain = figures["loss_champion"]["total"] - figures["loss_challenger"]["total"]
+    assert figures["difference"] == pytest.approx(gain), "with one definition the base rate cancels"
+    assert figures["loss_champion"]["volatility"] == figures["loss_challenger"]["volatility"] > 0
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger"), [(SKILLED, BLIND), (SKILLED, SKILLED + 0.01), (BLIND, -SKILLED)]
+)
+def test_a_challenger_that_is_no_better_is_kept_out(world, champion: float, challenger: float) -> None:
+    decide(world, world.publish("v1", champion))
+    decision = decide(world, world.publish("v2", challenger))
+    assert (decision.verdict, decision.reason) == ("kept", "not_better")
+    assert world.current() == "v1"
+
+
+def test_every_trial_makes_it_harder(world) -> None:
+    """The same pair on the same rows: better than chance for one trial, not for the best of many."""
+    decide(world, world.publish("v1", LESS_SKILLED))
+    challenger = world.publish("v2", SKILLED)
+    found = compare(
+        contestant(world.home / "models" / "v1"),
+        contestant(challenger),
+        world.bars(),
+        max_rows=50_000,
+        draws=2_000,
+    )
+    assert 0.0005 < found.p_value < 0.05, "a difference that one trial would settle, and many would not"
+    for i in range(300):
+        record_trial(world.home, f"t{i}", kind="search", state="pruned", at=1)
+    decision = decide(world, challenger)
+    assert decision.verdict == "kept"
+    assert decision.figures["trials"] == 300
+    assert decision.figures["corrected_level"] == pytest.approx(0.05 / 300)
+    assert decision.figures["draws"] == draws_for(0.05 / 300) == 120_000
+    assert "300 forecasters tried" in decision.words
+
+
+def test_the_same_pair_without_further_trials_is_promoted(world) -> None:
+    for i in range(
+        300
+    ):  # those before the champion's own decision were its competitors, not the challenger's
+        record_trial(world.home, f"t{i}", kind="search", state="complete", at=1)
+    decide(world, world.publish("v1", LESS_SKILLED))
+    decision = decide(world, world.publish("v2", SKILLED))
+    assert (decision.verdict, decision.figures["trials"]) == ("promoted", 1)
+
+
+def test_only_rows_that_neither_has_seen_are_judged(world) -> None:
+    champion, challenger = (
+        world.publish("v1", BLIND, seen=1500),
+        world.publish("v2", SKILLED, seen=900, horizon=5),
+    )
+    pair = contestant(champion), contestant(challenger)
+    found = compare(*pair, world.bars(), max_rows=10**9, draws=100)
+    assert found.first_open_time == (1500 + 5 + 1) * INTERVAL_MS, (
+        "the later of the two, and the longer horizon"
+    )
+    assert found.last_open_time == (2400 - 1 - 5) * INTERVAL_MS, "every label has come"
+    assert found.rows == 3 * found.bars == 3 * (2400 - 5 - 1506)
+    block = world.market.block
+    changed = block.values.copy()
+    changed[:, : 1506 - 8] += 1.0
+    other = dataclasses.replace(world.market, block=dataclasses.replace(block, values=changed))
+    same = compare(*pair, dataclasses.replace(world, market=other).bars(), max_rows=10**9, draws=100)
+    assert same.loss_champion == found.loss_champion, "nothing before the windows of these rows is looked at"
+    assert same.loss_challenger == found.loss_challenger
+
+
+def test_the_future_of_a_row_changes_no_forecast(world) -> None:
+    """Loss changes only where the label reaches: the sum over earlier rows stays, to the bit."""
+    pair = contestant(world.publish("v1", BLIND)), contestant(world.publish("v2", SKILLED))
+    cut = 2000
+    later = dataclasses.replace(world, market=world.market.changed_after(cut))
+    rows = {"max_rows": 10**9, "draws": 10}
+    before = compare(*pair, world.bars(stop=cut + 1), **rows)
+    after = compare(*pair, later.bars(stop=cut + 1), **rows)
+    assert before == after
+
+
+def test_rows_are_thinned_out_by_whole_bars(world) -> None:
+    pair = contestant(world.publish("v1", BLIND)), contestant(world.publish("v2", SKILLED))
+    found = compare(*pair, world.bars(), max_rows=1000, draws=100)
+    assert found.rows == 3 * found.bars <= 1000
+    assert found.stride == 6
+    assert found.block_bars == 4, "eight horizons of three bars, every sixth of which was taken"
+
+
+def test_too_few_rows_keep_the_champion(world) -> None:
+    decide(world, world.publish("v1", BLIND))
+    decision = decide(world, world.publish("v2", SKILLED), bars=world.bars(stop=760))
+    assert (decision.verdict, decision.reason) == ("kept", "too_few_rows")
+    assert "6 blocks of 24, 10 are needed" in decision.words
+    none = decide(world, world.publish("v3", SKILLED), bars=world.bars(stop=500))
+    assert (none.reason, none.figures["rows"]) == ("too_few_rows", 0)
+    decide(world, world.home / "models" / "v3", settings=PromotionSettings(min_blocks=5))
+    assert world.current() == "v3"
+
+
+def test_each_is_judged_on_what_it_understands(world) -> None:
+    decide(world, world.publish("v1", BLIND, names=NAMES[:3], window=4))
+    decision = decide(world, world.publish("v2", SKILLED, window=16, volatility=False))
+    assert (decision.verdict, decision.figures["same_question"]) == ("promoted", True)
+    assert decision.figures["loss_champion"]["volatility"] == 0, "one of them does not predict it"
+    other = decide(world, world.publish("v3", BLIND, horizon=6, flat_band=0.3))
+    assert (other.verdict, other.figures["same_question"]) == ("kept", False)
+    assert "each on its own question" in other.words
+
+
+def test_a_harder_question_alone_does_not_lose(world) -> None:
+    """Another flat band changes the loss of knowing nothing; what counts is what a model knows beyond that."""
+    decide(world, world.publish("v1", BLIND, flat_band=2.5))
+    decision = decide(world, world.publish("v2", SKILLED, flat_band=0.5))
+    figures = decision.figures
+    assert figures["loss_challenger"]["direction"] > figures["base_champion"]["direction"]
+    assert decision.verdict == "promoted"
+
+
+@pytest.mark.parametrize("harm", ["damaged", "feature", "unrunnable", "pointer"])
+def test_a_champion_that_cannot_be_judged_gives_way(world, harm: str) -> None:
+    garbage = b"no model" if harm == "unrunnable" else None
+    champion = world.publish("v1", SKILLED, model=garbage)
+    decide(world, champion)
+    if harm == "damaged":
+        (champion / "model.onnx").write_bytes(b"")
+    if harm == "pointer":
+        (world.home / "models" / "current").write_text("{")
+    names = ("taker_imbalance", "realised_vol_30", "noise_1") if harm == "feature" else NAMES
+    challenger = world.publish("v2", BLIND, names=names)
+    decision = decide(world, challenger, bars=world.bars(names=names))
+    assert (decision.verdict, decision.reason) == ("promoted", "champion_cannot_be_judged")
+    assert world.current() == "v2"
+
+
+def test_a_challenger_that_cannot_be_judged_is_an_error(world) -> None:
+    decide(world, world.publish("v1", BLIND, names=NAMES[:3]))
+    with pytest.raises(PromotionError, match="noise_1, noise_2"):
+        decide(world, world.publish("v2", SKILLED), bars=world.bars(names=NAMES[:3]))
+    assert world.current() == "v1"
+
+
+def test_another_interval_is_a_decision_already(world) -> None:
+    decide(world, world.publish("v1", SKILLED, interval="15m"))
+    assert decide(world, world.publish("v2", BLIND)).reason == "other_interval"
+    assert world.current() == "v2"
+
+
+def test_nothing_is_decided_twice_and_a_person_has_the_last_word(world) -> None:
+    decide(world, world.publish("v1", BLIND))
+    challenger = world.publish("v2", SKILLED)
+    first = decide(world, challenger)
+    (world.home / "models" / "current").write_text(
+        json.dumps({"version": "v1"})
+    )  # killed before it took effect
+    assert decide(world, challenger, at=99) == first
+    assert len(read_decisions(world.home)) == 2
+    assert decide(world, challenger).reason == "is_champion"
+    use_model(world.home, "v1", at=8, by="me")
+    again = decide(world, challenger)
+    assert (again.verdict, again.reason) == ("kept", "set_aside_by_hand")
+    assert world.current() == "v1"
+    assert decide(world, world.publish("v3", SKILLED + 0.1)).verdict == "promoted", "a new one may challenge"
+
+
+def test_looking_again_at_more_bars_counts_as_a_trial(world) -> None:
+    decide(world, world.publish("v1", SKILLED))
+    challenger = world.publish("v2", SKILLED + 0.01)
+    looks = [
+        decide(world, challenger, bars=world.bars(stop=stop)).figures["trials"] for stop in (1800, 2100, 2400)
+    ]
+    assert looks == [1, 2, 3]
+
+
+def test_chance_promotes_as_seldom_as_the_level_says() -> None:
+    """Differences without an expectation, dependent over a horizon as labels are: p <= 0.05 in about 5 %."""
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(300):
+        shocks = random.standard_normal((400 + 6, 2)).cumsum(axis=0)
+        difference = (shocks[6:] - shocks[:-6]).ravel()
+        found.append(
+            paired_difference(difference, np.arange(400).repeat(2), block=24, draws=300, seed=1).p_value
+        )
+    assert 0.02 <= float(np.mean(np.array(found) <= 0.05)) <= 0.11
+    assert 0.4 <= float(np.mean(found)) <= 0.6
+
+
+def test_one_row_a_time_without_dependence_is_the_textbook_interval() -> None:
+    values = np.random.default_rng(1).normal(0.1, 1, 2000)
+    found = paired_difference(values, np.arange(2000), block=1, draws=4000, seed=2)
+    error = 1.96 * values.std() / np.sqrt(2000)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - error, abs=0.006)
+    assert found.high == pytest.approx(values.mean() + error, abs=0.006)

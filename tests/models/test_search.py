@@ -1,0 +1,146 @@
+"""A search: what it may look at, that it goes on where it was stopped, and that every trial is in the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.training.conftest import INTERVAL, PlantedMarket, plant
+from training.config import ForecasterConfig
+from training.data.dataset import build_training_set
+from training.data.feature_choice import choose_features, without_groups
+from training.data.training_set import TrainingSet
+from training.errors import TrainingSetError
+from training.lifecycle.search import (
+    BEST_SETTINGS,
+    SEARCHES,
+    SearchError,
+    SearchResult,
+    SearchSettings,
+    search,
+)
+from training.lifecycle.search_space import SearchSpace
+from training.lifecycle.trials import Trial, count_trials, read_trials
+from training.progress import Progress
+
+TINY = ForecasterConfig(
+    window=8, horizon=3, width=4, heads=2, blocks=1, lstm_units=4, ff=4, hidden=4, epochs=5, batch_size=64,
+    max_windows=400, validation_windows=200,
+)  # fmt: skip
+SPACE = SearchSpace({"width": (4, 5), "learning_rate": (2e-3, 60.0)})  # 5 is no multiple of 2 heads
+SETTINGS = SearchSettings(
+    trials=3, epochs=2, max_windows=300, seed=21
+)  # the second trial fails, the third does not
+
+
+@pytest.fixture(scope="module")
+def market() -> PlantedMarket:
+    return plant(400, 2, strength=0.5)
+
+
+def build(market: PlantedMarket, folder: Path) -> TrainingSet:
+    return build_training_set(market.block, market.close, INTERVAL, TINY, folder)
+
+
+@pytest.fixture(scope="module")
+def data(market: PlantedMarket, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return build(market, tmp_path_factory.mktemp("data") / "set")
+
+
+def run(home: Path, data: TrainingSet, settings: SearchSettings = SETTINGS, **options) -> SearchResult:
+    return search(home, data, settings, at=17, space=SPACE, threads=1, **options)
+
+
+def told(trials: tuple[Trial, ...] | list[Trial]) -> list[tuple[str, dict]]:
+    return [(trial.state, {k: v for k, v in trial.details.items() if k != "study"}) for trial in trials]
+
+
+@pytest.fixture(scope="module")
+def searched(data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchResult]:
+    home = tmp_path_factory.mktemp("home")
+    return home, run(home, data)
+
+
+def test_every_trial_is_in_the_ledger_with_what_became_of_it(searched) -> None:
+    home, found = searched
+    assert count_trials(home) == len(found.trials) == 3
+    assert read_trials(home) == list(found.trials)
+    first = found.trials[0]
+    assert first.details["parameters"]["width"] == TINY.width
+    assert not any(
+        value for name, value in first.details["parameters"].items() if name.startswith("without_")
+    )
+    states = {trial.state for trial in found.trials}
+    assert {"complete", "failed"} <= states
+    for trial in found.trials:
+        assert (trial.kind, trial.at) == ("search", 17)
+        if trial.details["parameters"]["width"] == 5:
+            assert trial.state == "failed"
+            assert "not a multiple" in trial.details["problem"]
+        elif trial.state == "complete":
+            assert trial.details["validation_loss"] == min(trial.details["losses"].values())
+    assert len({str(trial.details["parameters"]) for trial in found.trials}) == 3, "nothing is tried twice"
+    assert not list((home / SEARCHES).glob("*/*/forecaster")), "nothing of the trials is left on disk"
+
+
+def test_the_best_is_written_as_a_run_config(searched) -> None:
+    home, found = searched
+    complete = [trial for trial in found.trials if trial.state == "complete"]
+    assert found.best.details["validation_loss"] == min(t.details["validation_loss"] for t in complete)
+    config = yaml.safe_load((home / BEST_SETTINGS).read_text())["ops"]["training_set"]["config"]
+    groups = config.pop("left_out_groups")
+    assert groups == list(found.choice.left_out_groups)
+    written = ForecasterConfig(**config)
+    assert written == found.choice.config(TINY), "the budget of the search is no setting of the best"
+
+
+def test_neither_an_interruption_nor_the_test_split_changes_what_is_found(
+    searched, market, tmp_path, home
+) -> None:
+    """Stopped inside the second epoch and begun again, with another future from the first test row on."""
+    before = build(market, tmp_path / "before")
+    first = int(before.rows["test"][0, 0])
+    other = build(market.changed_after(first), tmp_path / "other")
+    assert not np.array_equal(before.log_return[first:], other.log_return[first:], equal_nan=True)
+    assert np.array_equal(before.rows["validation"], other.rows["validation"])
+    short = SETTINGS.model_copy(update={"trials": 2})
+
+    def stop(number: int, progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(home, other, short, progress=stop)
+    assert [trial.state for trial in read_trials(home)] == ["interrupted"]
+    assert list(read_trials(home)[0].details["losses"]) == ["1"]
+    assert told(run(home, other, short).trials) == told(searched[1].trials[:2])
+    assert count_trials(home) == 2
+
+
+def test_two_at_a_time_are_refused(searched, data) -> None:
+    home, found = searched
+    import fcntl
+
+    with (home / SEARCHES / found.study / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SearchError, match="running already"):
+            run(home, data)
+
+
+def test_chosen_features_keep_rows_targets_and_statistics(data, tmp_path) -> None:
+    names = without_groups(data.feature_names, ("volume", "price"), keep=(data.manifest.volatility_feature,))
+    assert names == ("realised_vol_30", "noise_1", "noise_2")
+    chosen = choose_features(data, names, tmp_path / "chosen")
+    at = [data.feature_names.index(name) for name in names]
+    rows = data.rows["test"][:7]
+    assert np.array_equal(chosen.windows(rows), data.windows(rows)[:, :, at])
+    assert np.array_equal(chosen.rows["train"], data.rows["train"])
+    assert np.array_equal(chosen.outcomes(rows).scaled, data.outcomes(rows).scaled)
+    assert chosen.manifest.normalisation.mean == tuple(data.manifest.normalisation.mean[i] for i in at)
+    assert chosen.manifest.training_set_id != data.manifest.training_set_id
+    for wrong in (("noise_1",), ("realised_vol_30", "nothing")):
+        with pytest.raises(TrainingSetError, match="cannot be chosen"):
+            choose_features(data, wrong, tmp_path / "wrong")

@@ -1,0 +1,1 @@
+"""Controls of a training run: markets without skill, and one whose skill is known."""

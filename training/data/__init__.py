@@ -1,0 +1,1 @@
+"""Training sets: windows, targets, and how time is split."""

@@ -1,0 +1,1 @@
+"""What becomes of models: search, promotion, the registry, and the cards that describe them."""

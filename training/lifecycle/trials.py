@@ -1,0 +1,124 @@
+"""The ledger of trials: every forecaster that was ever begun here, whatever became of it.
+
+Who tries often finds something good by chance; whoever judges the best of many has to know how many there were. So a
+trial is written down before it begins, and once more when it ends. A trial without an end was interrupted, and counts.
+The same training begun again after an interruption is the same trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from training import ledger
+
+State = Literal["begun", "complete", "pruned", "failed", "interrupted"]
+LEDGER = Path("training") / "trials.jsonl"
+"""Where the ledger lies in a home."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it stands in the ledger.
+
+    Attributes
+    ----------
+    trial
+        Its name: a hash over everything that it depends on.
+    kind
+        ``training``, ``search`` or another word for what it was part of.
+    state
+        ``begun`` also if it was killed.
+    at
+        When it was begun, ms since epoch, by the exchange's clock.
+    details
+        What else was written at its begin and its end: settings, `validation_loss`, `problem`.
+    """
+
+    trial: str
+    kind: str
+    state: State
+    at: int
+    details: dict[str, Any]
+
+
+def trial_name(*parts: Any) -> str:
+    """Name a trial by a hash over what it depends on, given as JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def record_trial(home: Path, trial: str, *, kind: str, state: State, at: int, **details: Any) -> None:
+    """Write down that a trial began or ended.
+
+    Parameters
+    ----------
+    home
+        The platform's home folder.
+    trial, kind, state, at
+        See `Trial`.
+    **details
+        JSON values.
+
+    Raises
+    ------
+    LedgerError
+        The ledger cannot be written.
+    """
+    ledger.append(
+        Path(home) / LEDGER, {"trial": trial, "kind": kind, "state": state, "at": at, "details": details}
+    )
+
+
+def read_trials(home: Path) -> list[Trial]:
+    """Return every trial once, in the order in which they began, with its last state and all its details."""
+    found: dict[str, Trial] = {}
+    for entry in ledger.read(Path(home) / LEDGER):
+        name = str(entry["trial"])
+        former = found.get(name)
+        found[name] = Trial(
+            trial=name,
+            kind=str(entry["kind"]),
+            state=entry["state"],
+            at=former.at if former else int(entry["at"]),
+            details={**(former.details if former else {}), **entry["details"]},
+        )
+    return list(found.values())
+
+
+def count_trials(home: Path) -> int:
+    """Return how many forecasters were tried here: complete, pruned, failed and interrupted ones alike."""
+    return len({str(entry["trial"]) for entry in ledger.read(Path(home) / LEDGER)})
+
+
+@contextmanager
+def trial_of(
+    home: Path, trial: str, *, kind: str, at: int, settings: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Write down a trial around the work that it consists of.
+
+    Yields
+    ------
+    dict
+        Fill in what is to be written at its end, such as `validation_loss`.
+    """
+    record_trial(home, trial, kind=kind, state="begun", at=at, settings=dict(settings))
+    found: dict[str, Any] = {}
+    try:
+        yield found
+    except Exception as error:
+        record_trial(home, trial, kind=kind, state="failed", at=at, problem=_first_line(error))
+        raise
+    except BaseException:
+        record_trial(home, trial, kind=kind, state="interrupted", at=at)
+        raise
+    record_trial(home, trial, kind=kind, state="complete", at=at, **found)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

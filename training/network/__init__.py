@@ -1,0 +1,1 @@
+"""The forecaster itself: layers, losses, calibration, and the files that it rests in."""
