@@ -46,6 +46,8 @@ class Bundle:
         Meaning of the columns of the outputs `direction` and `quantiles`.
     intervals
         Intervals that the model was made for.
+    outputs
+        Names of the model's outputs; a bundle made before there was `volatility` has no such output.
     model_file
         File that serving runs.
     files
@@ -62,6 +64,7 @@ class Bundle:
     classes: tuple[str, ...]
     quantiles: tuple[float, ...]
     intervals: tuple[str, ...]
+    outputs: tuple[str, ...]
     model_file: str
     files: Mapping[str, str]
     manifest: Mapping[str, Any] = field(repr=False)
@@ -118,6 +121,7 @@ def load_bundle(home: Path, version: str | None = None) -> Bundle:
         classes=_texts(folder, manifest, "classes"),
         quantiles=_levels(folder, manifest),
         intervals=_texts(folder, manifest, "intervals"),
+        outputs=_outputs(folder, manifest),
         model_file=model_file,
         files=files,
         manifest=manifest,
@@ -245,6 +249,14 @@ def _levels(folder: Path, manifest: Mapping[str, Any]) -> tuple[float, ...]:
     if not values or not all(isinstance(value, float) and 0 < value < 1 for value in values):
         raise _manifest_error(folder, f"quantiles: levels between 0 and 1 expected, {values!r} found")
     return tuple(values)
+
+
+def _outputs(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    described = _entry(folder, manifest, "outputs", list)
+    names = tuple(str(output.get("name")) for output in described if isinstance(output, dict))
+    if len(names) != len(described) or not {"direction", "quantiles"} <= set(names):
+        raise _manifest_error(folder, f"outputs: direction and quantiles expected, {described!r} found")
+    return names
 
 
 def _manifest_error(folder: Path, problem: str) -> BundleError:

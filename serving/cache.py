@@ -16,10 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 import numpy as np
-import redis
 from numpy.typing import NDArray
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from serving.errors import CacheError
 
@@ -149,6 +146,11 @@ class SharedLevel:
         rest_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        import redis  # takes a while to load, and few homes have a second level
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._errors = (redis.RedisError, OSError)
         try:
             self._client = redis.Redis.from_url(
                 url,
@@ -193,7 +195,7 @@ class SharedLevel:
             return None
         try:
             result = call()
-        except (redis.RedisError, OSError) as error:
+        except self._errors as error:
             self._fail(error)
             return None
         with self._lock:

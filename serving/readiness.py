@@ -12,9 +12,10 @@ import polars as pl
 
 from market.intervals import floor_time, interval_ms
 from market.store import KlineStore
+from market.wording import utc
 from serving.bundle import Bundle, load_bundle
-from serving.errors import BundleError
-from serving.skipping import utc
+from serving.errors import ServingError
+from serving.intervals import IntervalPart, interval_parts, own_intervals
 
 Verdict = Literal["ready", "degraded", "not_ready"]
 
@@ -67,8 +68,11 @@ def assess(
     lesser: list[str] = []
     bundle: Bundle | None = None
     try:
-        bundle = load_bundle(home)
-    except BundleError as error:
+        loaded = load_bundle(home)
+        for own in own_intervals(loaded):
+            interval_parts(loaded, own)  # refuses what no sweep could use
+        bundle = loaded
+    except ServingError as error:
         fatal.append(f"no sound model: {error.what} ({error.where})")
     for interval in intervals:
         fresh, reasons = _freshness(store, interval, symbols, now_ms)
@@ -79,12 +83,14 @@ def assess(
             )
             (fatal if bundle is None or interval in bundle.intervals else lesser).append(none_fresh)
     if bundle is not None:
-        for interval in bundle.intervals:
-            blind, reasons = _gaps(store, bundle, interval, symbols, now_ms)
-            lesser += reasons
-            if blind:
-                fatal.append(f"no symbol has a whole window of {bundle.window} {interval} bars")
-            lesser += _last_sweep(store, bundle, interval, now_ms)
+        for own in own_intervals(bundle):
+            end = _stored_until(store, own, symbols, now_ms)
+            for part in interval_parts(bundle, own):
+                blind, reasons = _gaps(store, part, symbols, end)
+                lesser += reasons
+                if blind:
+                    fatal.append(f"no symbol has a whole window of {part.window} {part.interval} bars")
+            lesser += _last_sweep(store, bundle, own, now_ms)
     verdict: Verdict = "not_ready" if fatal else "degraded" if lesser else "ready"
     return Readiness(verdict, (*fatal, *lesser))
 
@@ -111,21 +117,25 @@ def _freshness(
     return len(absent) + len(late) < len(symbols), reasons
 
 
-def _gaps(
-    store: KlineStore, bundle: Bundle, interval: str, symbols: Sequence[str], now_ms: int
-) -> tuple[bool, list[str]]:
-    """Whether no symbol has a whole window at the newest stored bar, and who lacks bars in it."""
-    newest = floor_time(now_ms, interval)
+def _stored_until(store: KlineStore, interval: str, symbols: Sequence[str], now_ms: int) -> int | None:
+    """End of the newest closed bar that any of the symbols has; None where none has any."""
     ends = store.spans(interval).filter(pl.col("symbol").is_in(list(symbols)))["last_open_time"].to_list()
-    if not ends:
+    return min(floor_time(now_ms, interval), max(ends) + interval_ms(interval)) if ends else None
+
+
+def _gaps(
+    store: KlineStore, part: IntervalPart, symbols: Sequence[str], end: int | None
+) -> tuple[bool, list[str]]:
+    """Whether no symbol has a whole window at the bar that closes at `end`, and who lacks bars in it."""
+    if end is None:
         return True, []
-    end = min(newest, max(ends) + interval_ms(interval))
-    panel = store.panel(interval, symbols, bars=bundle.window, end=end, columns=("close",))
+    interval = part.interval
+    panel = store.panel(interval, symbols, bars=part.window, end=end, columns=("close",))
     missing = np.isnan(panel.columns["close"]).sum(axis=0)
     holed = [symbol for symbol, count in zip(symbols, missing, strict=True) if count]
     if not holed:
         return False, []
-    reason = f"{interval}: bars missing in the last {bundle.window} of {_some(holed)}; they are not predicted"
+    reason = f"{interval}: bars missing in the last {part.window} of {_some(holed)}; they are not predicted"
     return len(holed) == len(symbols), [reason]
 
 

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from market.intervals import floor_time, interval_ms
 from market.store import PREDICTION_SCHEMA, KlineStore
+from market.wording import utc
 from serving.bundle import Bundle, current_version, load_bundle
 from serving.cache import ArrayCache
 from serving.errors import BundleError, SweepError
-from serving.inputs import CacheUse, model_inputs, read_panel
+from serving.form_choice import with_fastest_form
+from serving.inputs import CacheUse, model_inputs, read_panels
+from serving.intervals import interval_parts, own_intervals
 from serving.predictor import THREADS, Forecasts, Predictor
-from serving.skipping import skip_reasons, utc
+from serving.skipping import not_ready, skip_reasons
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ class SweepReport:
         The predictions, `market.store.PREDICTION_SCHEMA`, a row a symbol in the order asked for.
     skipped
         Symbol to the reason why it has none.
+    not_ready
+        Interval whose features are joined, to the symbols whose bar of it that belongs to the sweep's bar is not
+        stored yet; they are skipped.
     model_version, interval
         Which model, on bars of which interval.
     open_time
@@ -57,6 +63,7 @@ class SweepReport:
 
     frame: pl.DataFrame
     skipped: dict[str, str]
+    not_ready: dict[str, tuple[str, ...]]
     model_version: str
     interval: str
     open_time: int
@@ -94,7 +101,7 @@ def sweep(
     now_ms
         Exchange time; becomes `created_at`.
     interval
-        By default the model's, if it was made for one alone.
+        By default the model's own, unless it was made for several to choose from.
     cache
         Saves the computation of features where a sweep of the same bars has been made.
     previous
@@ -118,14 +125,16 @@ def sweep(
     bundle = predictor.bundle
     chosen = _interval(bundle, interval)
     asked = _symbols(symbols)
+    parts = interval_parts(bundle, chosen)
     with clock.stage("read"):
-        spans = _spans(store, chosen, asked)
+        spans = {part.interval: _spans(store, part.interval, asked) for part in parts}
         newest_closed = floor_time(now_ms, chosen) - interval_ms(chosen)
-        bar = _bar(spans, newest_closed, chosen)
-        panel = read_panel(store, bundle, chosen, asked, bar + interval_ms(chosen))
+        bar = _bar(spans[chosen], newest_closed, chosen)
+        panels = read_panels(store, bundle, chosen, asked, bar + interval_ms(chosen))
     with clock.stage("features"):
-        inputs = model_inputs(panel, bundle, cache)
-        skipped = skip_reasons(panel, inputs, bundle, spans)
+        inputs = model_inputs(panels, bundle, cache)
+        skipped = skip_reasons(panels, inputs, bundle, spans)
+        late = not_ready(panels)
     with clock.stage("predict"):
         kept = np.array([symbol not in skipped for symbol in asked], bool)
         forecasts = predictor.predict(inputs.windows[kept])
@@ -142,9 +151,15 @@ def sweep(
             "the newest %s bar stored opened %s, %d bar%s behind the exchange",
             *(chosen, utc(bar), staleness, "" if staleness == 1 else "s"),
         )
+    for name, symbols_late in late.items():
+        logger.warning(
+            "%s: the bar that belongs to the %s bar of %s is not stored for %d of %d symbols (%s): not predicted",
+            *(name, chosen, utc(bar), len(symbols_late), len(asked), ", ".join(symbols_late)),
+        )
     return SweepReport(
         frame=frame,
         skipped={symbol: skipped[symbol] for symbol in asked if symbol in skipped},
+        not_ready=late,
         model_version=bundle.version,
         interval=chosen,
         open_time=bar,
@@ -174,7 +189,7 @@ class _StageClock:
 def _predictor(home: Path, previous: SweepReport | None, threads: int) -> Predictor:
     if previous is not None and previous.model_version == current_version(home):
         return previous.predictor
-    predictor = Predictor(load_bundle(home), threads)
+    predictor = Predictor(with_fastest_form(load_bundle(home)), threads)
     _check_columns(predictor.bundle)
     return predictor
 
@@ -192,14 +207,15 @@ def _check_columns(bundle: Bundle) -> None:
 
 
 def _interval(bundle: Bundle, interval: str | None) -> str:
-    chosen = bundle.intervals[0] if interval is None and len(bundle.intervals) == 1 else interval
-    if chosen not in bundle.intervals:
+    own = own_intervals(bundle)
+    chosen = own[0] if interval is None and len(own) == 1 else interval
+    if chosen not in own:
         raise SweepError(
             "no interval given, and the model was made for several"
             if chosen is None
             else f"model {bundle.version} was not made for interval {chosen!r}",
             where="interval",
-            remedy=f"use one of {', '.join(bundle.intervals)}, or train a model for it",
+            remedy=f"use one of {', '.join(own)}, or train a model for it",
         )
     return chosen
 
@@ -254,6 +270,7 @@ def _frame(
         columns[column] = direction[:, bundle.classes.index(name)]
     for level, column in _QUANTILE_COLUMNS.items():
         columns[column] = quantiles[:, bundle.quantiles.index(level)]
+    columns["volatility"] = None if forecasts.volatility is None else forecasts.volatility[:, 0]
     frame = pl.DataFrame({"symbol": list(names)}, schema={"symbol": pl.String()})
     frame = frame.with_columns(
         pl.Series(name, values) if isinstance(values, np.ndarray) else pl.lit(values).alias(name)

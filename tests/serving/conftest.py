@@ -57,8 +57,17 @@ def bars() -> pl.DataFrame:
     )
 
 
-def small_model(seed: int = 0, features: int = len(FEATURES), window: int = WINDOW, units: int = 8) -> bytes:
-    """An LSTM over the window, a softmax and three rising quantiles: the shape of the real forecaster."""
+def small_model(
+    seed: int = 0,
+    features: int = len(FEATURES),
+    window: int = WINDOW,
+    units: int = 8,
+    volatility: bool = True,
+) -> bytes:
+    """An LSTM over the window, a softmax, three rising quantiles, a volatility: the shape of the real forecaster.
+
+    Without `volatility`, as models were before there was this output.
+    """
     random = np.random.default_rng(seed)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
@@ -83,13 +92,21 @@ def small_model(seed: int = 0, features: int = len(FEATURES), window: int = WIND
         numpy_helper.from_array(np.array([0], np.int64), "axis"),
         numpy_helper.from_array(np.array(1, np.int64), "one"),
     ]
+    outputs = {"direction": 3, "quantiles": 3}
+    if volatility:
+        nodes += [
+            helper.make_node("MatMul", ["hidden", "to_volatility"], ["ratio"]),
+            helper.make_node("Exp", ["ratio"], ["volatility"]),
+        ]
+        constants.append(weights("to_volatility", units, 1))
+        outputs["volatility"] = 1
     graph = helper.make_graph(
         nodes,
         "small",
         [helper.make_tensor_value_info("window", TensorProto.FLOAT, ["batch", window, features])],
         [
-            helper.make_tensor_value_info("direction", TensorProto.FLOAT, ["batch", 3]),
-            helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+            for name, size in outputs.items()
         ],
         constants,
     )
@@ -116,6 +133,7 @@ def write_bundle(
         "classes": ["down", "flat", "up"],
         "quantiles": [0.1, 0.5, 0.9],
         "intervals": [INTERVAL],
+        "outputs": [{"name": name} for name in ("direction", "quantiles", "volatility")],
         "metrics": {},
         "files": {"model.onnx": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}},
     }

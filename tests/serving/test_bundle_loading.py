@@ -67,6 +67,7 @@ def test_an_absent_file_is_named(home, make_bundle) -> None:
         "classes",
         "quantiles",
         "intervals",
+        "outputs",
         "files",
         "metrics",
     ],
@@ -86,6 +87,7 @@ def test_a_manifest_without_an_entry_says_which(home, make_bundle, entry: str) -
         ("window", True),
         ("feature_names", ["rsi_14", "rsi_14"]),
         ("quantiles", [10, 50, 90]),
+        ("outputs", [{"name": "direction"}, "quantiles"]),
         ("files", {"../outside": {"sha256": "0" * 64}}),
         ("metrics", {"serving_file": "model.int8.onnx"}),
         ("model_version", "another"),
@@ -127,6 +129,12 @@ def test_a_model_of_another_shape_is_refused(home, make_bundle, make_model) -> N
         Predictor(load_bundle(home))
 
 
+def test_a_model_without_an_output_that_the_manifest_names_is_refused(home, make_bundle, make_model) -> None:
+    make_bundle(model=make_model(volatility=False))
+    with pytest.raises(BundleError, match="volatility"):
+        Predictor(load_bundle(home))
+
+
 def test_a_file_that_is_no_model_is_refused(home, make_bundle) -> None:
     make_bundle(model=b"not a model")
     with pytest.raises(BundleError, match="cannot load"):
@@ -149,10 +157,12 @@ def test_a_window_s_answer_does_not_depend_on_its_neighbours_or_threads(
     again = many.predict(windows)
     assert every.direction.tobytes() == again.direction.tobytes()
     assert every.quantiles.tobytes() == again.quantiles.tobytes()
+    assert every.volatility.tobytes() == again.volatility.tobytes()
     for chosen in ([7], [50, 3], list(range(20, 45))):
         some = one.predict(windows[chosen])
         assert some.direction.tobytes() == every.direction[chosen].tobytes()
         assert some.quantiles.tobytes() == every.quantiles[chosen].tobytes()
+        assert some.volatility.tobytes() == every.volatility[chosen].tobytes()
     assert one.predict(windows[:0]).direction.shape == (0, 3)
 
 

@@ -14,7 +14,8 @@ from market.store import PANEL_COLUMNS, KlineStore, Panel
 from serving.bundle import load_bundle
 from serving.cache import ArrayCache
 from serving.errors import SweepError
-from serving.inputs import history_bars, model_inputs, needed_columns, panel_digest
+from serving.inputs import model_inputs, needed_columns, panel_digest
+from serving.intervals import history_bars, interval_parts
 
 WINDOW = 64
 
@@ -111,7 +112,7 @@ def stored(home, bars):
 
 def asked(store: KlineStore, bundle, *, symbols=("S00USDT", "S01USDT", "S02USDT")) -> Panel:
     bars = history_bars(bundle.feature_names, bundle.window)
-    return store.panel("5m", symbols, bars=bars, columns=needed_columns(bundle))
+    return store.panel("5m", symbols, bars=bars, columns=needed_columns(bundle.feature_names))
 
 
 def test_the_cache_gives_what_would_have_been_computed(stored, home, make_bundle) -> None:
@@ -119,9 +120,9 @@ def test_the_cache_gives_what_would_have_been_computed(stored, home, make_bundle
     bundle, cache = load_bundle(home), ArrayCache()
     panel = asked(stored, bundle)
     without, first, second = (
-        model_inputs(panel, bundle),
-        model_inputs(panel, bundle, cache),
-        model_inputs(panel, bundle, cache),
+        model_inputs((panel,), bundle),
+        model_inputs((panel,), bundle, cache),
+        model_inputs((panel,), bundle, cache),
     )
     assert (without.cache, first.cache, second.cache) == ("off", "miss", "hit")
     for found in (first, second):
@@ -145,7 +146,7 @@ def test_whatever_changes_the_inputs_is_another_entry(stored, home, make_bundle)
     )
     bundle, cache = load_bundle(home, "v1"), ArrayCache()
     panel = asked(stored, bundle)
-    model_inputs(panel, bundle, cache)
+    model_inputs((panel,), bundle, cache)
     revised = {name: values.copy() for name, values in panel.columns.items()}
     revised["volume"][3, 1] *= 1 + 1e-15 * 4  # the oldest part of the history, one digit
     others = [
@@ -158,12 +159,12 @@ def test_whatever_changes_the_inputs_is_another_entry(stored, home, make_bundle)
     ]
     assert panel_digest(others[0][0]) != panel_digest(panel)
     for other, its_bundle in others:
-        assert model_inputs(other, its_bundle, cache).cache == "miss"
-    assert model_inputs(panel, bundle, cache).cache == "hit"
+        assert model_inputs((other,), its_bundle, cache).cache == "miss"
+    assert model_inputs((panel,), bundle, cache).cache == "hit"
 
 
 def test_a_feature_that_nobody_knows_names_the_bundle(home, make_bundle) -> None:
     folder = make_bundle(feature_names=["log_return_1", "astrology_12", "a", "b", "c", "d"])
     with pytest.raises(SweepError, match="astrology_12") as caught:
-        needed_columns(load_bundle(home))
+        interval_parts(load_bundle(home), "5m")
     assert caught.value.where == str(folder / "manifest.json")

@@ -10,7 +10,8 @@ from assets.klines import PUBLISHED_BARS
 from kernels.catalogue import default_features
 from market.store import KlineStore
 from serving.bundle import load_bundle
-from serving.inputs import history_bars, read_panel
+from serving.inputs import read_panels
+from serving.intervals import history_bars
 from serving.sweep import sweep
 from training.config import ForecasterConfig
 
@@ -40,11 +41,11 @@ def test_a_published_panel_gives_the_same_bits(store, home, bars, make_bundle, m
     symbols = bars["symbol"].unique(maintain_order=True).to_list()
     end = int(bars["open_time"].max()) + STEP
     for names, stop in ((symbols, end), (symbols[::-3], end), (symbols, end - 3 * STEP)):
-        from_store = read_panel(store, bundle, "5m", names, stop)
+        (from_store,) = read_panels(store, bundle, "5m", names, stop)
         store.publish_panel("5m", symbols, 1_200)
         with monkeypatch.context() as patch:
             patch.setattr(KlineStore, "panel", None)  # the store's bars are not needed
-            published = read_panel(store, bundle, "5m", names, stop)
+            (published,) = read_panels(store, bundle, "5m", names, stop)
         assert len(published.open_time) == history_bars(bundle.feature_names, bundle.window)
         assert same(from_store, published)
         (home / "panels" / "5m.panel").unlink()
@@ -58,12 +59,12 @@ def test_a_panel_that_is_stale_or_too_small_is_left_alone(store, home, bars, mak
     store.publish_panel("5m", symbols, 1_200)
     revised = bars.filter(pl.col("open_time") == end - STEP).with_columns(close=pl.col("open"))
     store.write("5m", revised)
-    panel = read_panel(store, bundle, "5m", symbols, end)
+    (panel,) = read_panels(store, bundle, "5m", symbols, end)
     assert (panel.columns["close"][-1] == panel.columns["open"][-1]).all(), "the revised bars"
     store.publish_panel("5m", symbols, history_bars(bundle.feature_names, bundle.window) - 1)
-    assert same(panel, read_panel(store, bundle, "5m", symbols, end))
+    assert same(panel, read_panels(store, bundle, "5m", symbols, end)[0])
     store.publish_panel("5m", symbols[1:], 1_200)
-    assert same(panel, read_panel(store, bundle, "5m", symbols, end))
+    assert same(panel, read_panels(store, bundle, "5m", symbols, end)[0])
 
 
 def test_a_sweep_is_the_same_with_and_without(store, home, bars, make_bundle) -> None:

@@ -19,11 +19,11 @@ from market.store import PREDICTION_SCHEMA, KlineStore
 from serving.bundle import load_bundle
 from serving.cache import open_cache
 from serving.errors import BundleError, SweepError
-from serving.inputs import history_bars
+from serving.intervals import history_bars
 from serving.sweep import sweep
 
 STEP = 300_000
-VALUES = ("p_down", "p_flat", "p_up", "q10", "q50", "q90")
+VALUES = ("p_down", "p_flat", "p_up", "q10", "q50", "q90", "volatility")
 
 
 @pytest.fixture
@@ -79,12 +79,29 @@ def test_the_rows_are_those_of_onnxruntime_on_the_training_code_s_windows(
     report = sweep(store, home, symbols=symbols, now_ms=last + STEP)
     block = compute(store.panel("5m", symbols), load_bundle(home).feature_names)  # the whole history
     windows = np.ascontiguousarray(window_view(block.values, 16)[-1])
-    direction, quantiles = ort.InferenceSession(str(folder / "model.onnx")).run(
-        ["direction", "quantiles"], {"window": windows}
+    said = ort.InferenceSession(str(folder / "model.onnx")).run(
+        ["direction", "quantiles", "volatility"], {"window": windows}
     )
-    assert np.allclose(report.frame.select(VALUES[:3]).to_numpy(), direction, atol=1e-6)
-    assert np.allclose(report.frame.select(VALUES[3:]).to_numpy(), quantiles, atol=1e-6)
+    direction = said[0]
+    assert np.allclose(report.frame.select(VALUES).to_numpy(), np.hstack(said), atol=1e-6)
     assert np.ptp(direction, axis=0).max() > 0.01, "symbols differ, so the order is tested"
+
+
+def test_a_bundle_made_before_there_was_a_volatility_is_swept(
+    store, home, make_bundle, make_model, symbols, last
+) -> None:
+    old = {"model": make_model(volatility=False), "outputs": [{"name": "direction"}, {"name": "quantiles"}]}
+    make_bundle("v1", **old)
+    make_bundle("v2")
+    make_bundle("v0", **old)
+    report = sweep(store, home, symbols=symbols, now_ms=last + STEP)
+    assert report.frame["volatility"].null_count() == report.frame.height == len(symbols)
+    (home / "models" / "current").write_text('{"version": "v2"}')
+    newer = sweep(store, home, symbols=symbols, now_ms=last + STEP)
+    assert newer.frame["volatility"].null_count() == 0 and (newer.frame["volatility"] > 0).all()
+    same = VALUES[:-1]
+    assert newer.frame.select(same).equals(report.frame.select(same)), "the other answers are the same"
+    assert store.predictions()["volatility"].null_count() == len(symbols)
 
 
 def test_a_restart_changes_no_bit(store, home, make_bundle, symbols, last) -> None:
