@@ -9,6 +9,7 @@ from assets.metadata import table
 from assets.settings import OFF, Settings
 from assets.source import builtin_info
 from market.sources.ccxt_names import is_ccxt
+from market.wording import count
 
 if TYPE_CHECKING:
     from market.archives.report import TransferReport
@@ -52,8 +53,14 @@ def archive_metadata(files: TransferReport) -> dict[str, Any]:
 def archive_summary(files: TransferReport) -> str:
     """Return what a summary tells of archive files, in brackets; nothing where none was stored and none failed."""
     told = []
-    if count := files.count("stored", "rewritten"):
-        told.append(f"{files.total('inserted'):,} from {count:,} archive file{'' if count == 1 else 's'}")
+    if taken := files.count("stored", "rewritten"):
+        told.append(_taken(files.total("inserted"), taken))
     if failed := len(files.failures):
-        told.append(f"{failed:,} archive file{'' if failed == 1 else 's'} failed")
+        told.append(f"{count(failed, 'archive file')} failed")
     return f" ({', '.join(told)})" if told else ""
+
+
+def _taken(bars: int, files: int) -> str:
+    """Tell what files brought; those in which gaps were looked up may have brought nothing."""
+    looked_up = count(files, "archive file")
+    return f"{bars:,} from {looked_up}" if bars else f"nothing new in {looked_up} that may fill gaps"

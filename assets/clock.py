@@ -48,3 +48,12 @@ def recorded_clock(home: Path) -> ExchangeClock | None:
     """Return the clock that the last ingest recorded, or None before the first one."""
     record = read_json(home / _FILE)
     return ExchangeClock(**record) if record else None
+
+
+def latest_known_ms(home: Path) -> int:
+    """Return a time that the exchange's clock has not passed for all that is known here, ms.
+
+    Where a home has seen an exchange whose clock is ahead of this machine's, that one counts.
+    """
+    clock = recorded_clock(home)
+    return max(wall_clock_ms(), clock.now_ms() if clock else 0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from assets.clock import recorded_clock, wall_clock_ms
+from assets.clock import latest_known_ms
 from assets.errors import AssetError
 from assets.settings import Settings
 from assets.source import builtin_info
@@ -32,13 +33,34 @@ def exchange_for(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
+def exchange_started_beside(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Start the exchange of these settings while the caller does something else, and keep it to the end.
+
+    Gives a function that waits until it has been started. Where that fails nothing is raised: whoever needs the
+    exchange tries by `exchange_for`, and says what is wrong.
+    """
+    with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
+        starting = beside.submit(stack.enter_context, exchange_for(settings))
+
+        def wait() -> None:
+            futures.wait([starting])
+
+        try:
+            yield wait
+        finally:
+            wait()
+
+
+@contextmanager
 def start_builtin(settings: Settings, *, port: int = 0) -> Iterator[str]:
     """Start the built-in exchange of these settings and make it known to the other processes of this home."""
     options: dict[str, Any] = {
         "port": port,
         "symbols": settings.builtin_symbols,
         "seed": settings.builtin_seed,
-        "now": _start_of_clock(settings.home),
+        "now": latest_known_ms(
+            settings.home
+        ),  # never before what this home has seen: the demo steps the clock
     }
     with start_exchange(**options) as exchange:
         record = settings.home / _FILE
@@ -59,12 +81,6 @@ def running_builtin(settings: Settings) -> str | None:
 
 def _identity(settings: Settings) -> dict[str, int]:
     return {"symbols": settings.builtin_symbols, "seed": settings.builtin_seed}
-
-
-def _start_of_clock(home: Path) -> int:
-    """Return a start that never lies before what this home has seen: the demo steps the clock ahead."""
-    clock = recorded_clock(home)
-    return max(wall_clock_ms(), clock.now_ms() if clock else 0)
 
 
 def run_exchange(arguments: list[str]) -> int:

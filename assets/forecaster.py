@@ -4,19 +4,31 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from assets.failures import explained
-from assets.metadata import line_plot, table
+from assets.metadata import bar_plot, line_plot, table
 from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
+from assets.retraining import champion_forecaster, training_trial
 from assets.skill import in_words, judge
-from training.fit import TrainedForecaster, train
+from training.data.training_set import TrainingSet
+from training.fitting.fit import TrainedForecaster, train
 from training.progress import Progress
-from training.training_set import TrainingSet
 
 _JUDGED = ("model", "base_rate", "always_flat", "persistence")
 _SCORES = ("accuracy", "balanced_accuracy", "auc_sign", "log_loss", "brier", "pinball", "coverage")
+
+
+class TrainingForm(dg.Config):
+    """How a training begins."""
+
+    warm_start: bool = Field(
+        default=False,
+        description="Begin with the weights of the champion, which must have the same features and shapes; without a"
+        " champion, with random ones.",
+    )
 
 
 @dg.asset(
@@ -27,12 +39,19 @@ _SCORES = ("accuracy", "balanced_accuracy", "auc_sign", "log_loss", "brier", "pi
     owners=["team:forecasting"],
 )
 @explained
-def forecaster(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+def forecaster(
+    context: dg.AssetExecutionContext, config: TrainingForm, platform: Platform
+) -> dg.MaterializeResult:
     """The trained Transformer-LSTM, judged on the newest bars, which it has not seen; goes on where it was stopped."""
     data = TrainingSet.load(training_set_folder(platform.home))
     folder = forecaster_folder(platform.home, data.manifest.training_set_id)
-    with StepProgress(context, "training", "steps") as progress:
-        trained = train(data, data.manifest.config, folder, lambda p: _tell(progress, p))
+    initial = champion_forecaster(platform.home) if config.warm_start else None
+    with (
+        StepProgress(context, "training", "steps") as progress,
+        training_trial(platform, data, initial) as ended,
+    ):
+        trained = train(data, data.manifest.config, folder, lambda p: _tell(progress, p), initial=initial)
+        ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
     context.log.info("trained; judging it on the test split")
     return dg.MaterializeResult(metadata=_metadata(trained, judge(platform, trained, data)))
 
@@ -58,9 +77,34 @@ def _metadata(trained: TrainedForecaster, metrics: dict[str, Any]) -> dict[str, 
         "best_epoch": trained.meta.best_epoch,
         "scores": table(pl.DataFrame(scores)),
         "against_best": dg.MetadataValue.json(metrics["against_best"] or {}),
+        "importance": table(_importance(metrics)),
+        "importance_plot": bar_plot(
+            {one["group"]: one["log_loss"] for one in metrics["importance"]},
+            y_label="rise of the log loss, nats",
+        ),
         "losses": line_plot(losses, x_label="epoch", y_label="loss"),
         "learning_rate": line_plot(rates, x_label="epoch", y_label="learning rate"),
         "throughput": line_plot(speed, x_label="epoch", y_label="windows per second"),
+        "input_wait_share": max(record.input_wait_share or 0.0 for record in trained.history),
+        "computation": trained.meta.environment.get("computation_reason", ""),
+        "calibration": dg.MetadataValue.json(trained.meta.calibration.model_dump(mode="json")),
         "config": dg.MetadataValue.json(trained.config.model_dump(mode="json")),
         "folder": dg.MetadataValue.path(trained.path),
     }
+
+
+def _importance(metrics: dict[str, Any]) -> pl.DataFrame:
+    """What the forecaster loses when a group of features tells of another window; see docs/controls.md."""
+    return pl.DataFrame(
+        [
+            {
+                "features": one["group"],
+                "rise of the log loss": one["log_loss"],
+                "95 % interval": "{:+.4f} to {:+.4f}".format(*one["log_loss_interval"]),
+                "AUC lost": one["auc_sign"],
+                "rise of the pinball loss": one["pinball"],
+                "which": ", ".join(one["features"]),
+            }
+            for one in metrics["importance"]
+        ]
+    )

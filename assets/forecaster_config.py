@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import dagster as dg
 from pydantic import ValidationError, create_model
@@ -10,15 +10,16 @@ from pydantic import ValidationError, create_model
 from assets.errors import SettingsError
 from training.config import ForecasterConfig
 
-_PLAIN = (int, float, bool)
+_PLAIN = (int, float, bool, bool | None)
 
 
 def _form_fields() -> dict[str, Any]:
-    """Take over the plain numbers and switches of `ForecasterConfig`, with their bounds and meanings."""
+    """Take over the plain numbers, switches and choices of `ForecasterConfig`, with their bounds and meanings."""
+    fields = ForecasterConfig.model_fields.items()
     return {
-        name: (field.annotation, field)
-        for name, field in ForecasterConfig.model_fields.items()
-        if field.annotation in _PLAIN
+        name: (str if get_origin(field.annotation) is Literal else field.annotation, field)
+        for name, field in fields
+        if field.annotation in _PLAIN or get_origin(field.annotation) is Literal
     }
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from assets.metadata import table
-from assets.platform import Platform
+from assets.home import Home
 from market.intervals import INTERVAL_MS, interval_ms
 from market.store import KlineStore
 
@@ -27,7 +26,7 @@ _LENGTHS = pl.DataFrame({"kline_interval": list(INTERVAL_MS), "_length": list(IN
 def read_ledger(
     store: KlineStore,
     *,
-    interval: str | None = None,
+    intervals: Sequence[str] | None = None,
     symbols: Sequence[str] | None = None,
     cause: str | None = None,
 ) -> pl.DataFrame:
@@ -39,13 +38,15 @@ def read_ledger(
         `market.store.LEDGER_SCHEMA`, then `bars`, how many bars are missing, and `symbols`, how many symbols of the
         interval have the very same gap: an outage of the exchange is shared by all that were traded.
     """
-    if interval is not None:
+    for interval in intervals or ():
         interval_ms(interval)
     shared = pl.len().over("kline_interval", "start_time", "end_time", "cause").cast(pl.Int64)
-    rows = store.gaps(interval).join(_LENGTHS, on="kline_interval", how="left", maintain_order="left")
+    rows = store.gaps().join(_LENGTHS, on="kline_interval", how="left", maintain_order="left")
     rows = rows.with_columns(
         bars=(pl.col("end_time") - pl.col("start_time")) // pl.col("_length"), symbols=shared
     )
+    if intervals is not None:
+        rows = rows.filter(pl.col("kline_interval").is_in(list(intervals)))
     if symbols is not None:
         rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
     if cause is not None:
@@ -53,18 +54,18 @@ def read_ledger(
     return rows.sort("_length", "symbol", "start_time").drop("_length")
 
 
-def stored_series(platform: Platform) -> set[tuple[str, str]]:
+def stored_series(home: Home) -> set[tuple[str, str]]:
     """Return symbol and interval of everything that is stored."""
-    with platform.existing_store() as store:
+    with home.existing_store() as store:
         return set(store.spans().select("symbol", "kline_interval").iter_rows())
 
 
 def ledger_of(
-    platform: Platform, interval: str | None, symbols: Sequence[str] | None, cause: str | None
+    home: Home, intervals: Sequence[str] | None, symbols: Sequence[str] | None, cause: str | None
 ) -> pl.DataFrame:
     """Return `read_ledger` of a home that holds a store."""
-    with platform.existing_store() as store:
-        return read_ledger(store, interval=interval, symbols=symbols, cause=cause)
+    with home.existing_store() as store:
+        return read_ledger(store, intervals=intervals, symbols=symbols, cause=cause)
 
 
 def by_cause(ledger: pl.DataFrame) -> pl.DataFrame:
@@ -82,6 +83,8 @@ def by_cause(ledger: pl.DataFrame) -> pl.DataFrame:
 
 def ledger_metadata(ledger: pl.DataFrame, rows: int = 20) -> dict[str, Any]:
     """Return what the UI shows of the ledger: totals by cause, and the largest gaps."""
+    from assets.metadata import table  # Dagster's; a command line that only looks does not load it
+
     largest = ledger.sort("bars", descending=True, maintain_order=True).head(rows)
     return {
         "missing_bars": int(ledger["bars"].sum()),

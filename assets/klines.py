@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from assets.archives import archive_host, archive_metadata, archive_summary
+from assets.choices import future_start
 from assets.clock import record_clock
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
@@ -18,6 +19,7 @@ from assets.source import builtin_info, claim_source
 from market.errors import MarketError
 from market.intervals import floor_time, interval_ms
 from market.klines import STORED_SCHEMA
+from market.wording import count
 
 if TYPE_CHECKING:
     from market.backfill import BackfillReport
@@ -69,7 +71,9 @@ def klines(
         platform.store() as store,
         StepProgress(context, "klines", "bars") as progress,
     ):
-        now = exchange_time(url, settings.market)
+        now = exchange_time(url, settings.market, progress.say)
+        if config.start_time is not None and config.start_time >= now:
+            raise future_start(config.start_time, now, "start_time of klines (--start)")
         # A host that has answered; a mistyped URL claims nothing.
         claim_source(platform.home, url, settings.market)
         followed = symbols or platform.tracked_symbols(store)
@@ -91,7 +95,8 @@ def klines(
         compacted = store.compact(now - HOT_MS, least_files=COMPACTED_FILES)
         record_clock(platform.home, report.now, (builtin_info(url) or {}).get("speed", 1.0))
         spans = store.spans()
-        _publish(context, store, settings.forecast_interval)
+        for interval in settings.forecast_intervals:
+            _publish(context, store, interval)
     for failure in report.failures:
         context.log.warning(f"{failure.symbol} {failure.interval}: {failure.error}")
     for missed in files.failures:
@@ -121,6 +126,32 @@ def _failed(report: "IngestReport") -> str:
     return f" {failed:,} of {of:,} series FAILED, see the warnings;" if failed else ""
 
 
+_FIRST_COLUMNS = (
+    "symbol",
+    "kline_interval",
+    "inserted",
+    "derived",
+    "gaps",
+    "refused",
+    "failed",
+    "pending",
+    "failure",
+)
+"""What a person needs to know of a series; the other counts follow as far as any series has one."""
+
+
+def _readable(series: pl.DataFrame) -> pl.DataFrame:
+    """Order series and columns by what a person looks for: what failed, then what is new; empty columns go."""
+    ordered = series.sort(pl.col("failure").is_null(), -pl.col("inserted"), maintain_order=True)
+    counts = [name for name, dtype in ordered.schema.items() if dtype == pl.Int64]
+    told = {"symbol", "kline_interval", "inserted", "gaps"}
+    told |= {name for name in counts if ordered[name].sum()} | (
+        {"failure"} if ordered["failure"].count() else set()
+    )
+    first = [name for name in _FIRST_COLUMNS if name in told]
+    return ordered.select(*first, *(name for name in counts if name in told and name not in first))
+
+
 def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
     report, files = filled.ingest, filled.archives
     series = report.to_frame()
@@ -136,10 +167,10 @@ def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
     )
     failed = series.filter(pl.col("failure").is_not_null())
     return {
-        "summary": f"{filled.inserted + report.total('derived'):,} bars new{archive_summary(files)},"
+        "summary": f"{count(filled.inserted + report.total('derived'), 'bar')} new{archive_summary(files)},"
         f" {int(spans['rows'].sum()):,} held;"
         f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;{_failed(report)}"
-        f" {report.requests:,} request{'' if report.requests == 1 else 's'}",
+        f" {count(report.requests, 'request')}",
         "dagster/row_count": int(spans["rows"].sum()),
         "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),
         "exchange_time": utc(report.now),
@@ -154,7 +185,7 @@ def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
         "bars_per_second": filled.inserted / max(filled.seconds, 1e-9),
         "waiting_share": report.waiting_s / max(report.seconds, 1e-9),
         "held": table(held),
-        "series": table(series.sort("inserted", descending=True)),
+        "series": table(_readable(series)),
         "failures": table(failed.select("symbol", "kline_interval", "failure")),
         **archive_metadata(files),
     }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from market.wording import utc
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["bar_plot", "column_schema", "line_plot", "table", "utc"]
 
 _PLOT_INCHES = (7.0, 2.2)
 
@@ -33,13 +36,6 @@ def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[dg.TableColumn(name=name, type=str(dtype)) for name, dtype in frame.schema.items()]
     )
-
-
-def utc(time_ms: int | None) -> str:
-    """Write ms since the epoch as a person reads it."""
-    if time_ms is None:
-        return "none"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def line_plot(

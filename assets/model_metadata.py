@@ -9,8 +9,10 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata import table
-from training.bundle import read_manifest
-from training.conversion import ExportedModel
+from serving.bundle import load_bundle
+from serving.form_choice import form_choice
+from training.export.bundle import read_manifest
+from training.export.conversion import ExportedModel
 
 
 def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
@@ -26,7 +28,9 @@ def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
             "windows": report.windows,
             "direction": report.max_abs_difference["direction"],
             "quantiles": report.max_abs_difference["quantiles"],
+            "volatility": report.max_abs_difference.get("volatility"),
             "agreement": report.agreement,
+            **{f"decision_flips_{by}": share for by, share in (report.decision_flips or {}).items()},
         }
         for name, report in exported.reports.items()
     ]
@@ -41,4 +45,14 @@ def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
                 mode="json", include={"feature_names", "window", "horizon", "quantiles", "files"}
             )
         ),
+    }
+
+
+def serving_metadata(bundle: Path) -> dict[str, Any]:
+    """Say which file of a bundle serving runs on this machine, and how long each form took; measures if need be."""
+    choice = form_choice(load_bundle(bundle))
+    forms = [{"file": name, **facts} for name, facts in choice["forms"].items()]
+    return {
+        "served_file": choice["chosen"],
+        "serving_forms": table(pl.DataFrame(forms)) if forms else "there is one form only",
     }

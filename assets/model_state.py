@@ -17,6 +17,16 @@ def forecaster_folder(home: Path, training_set_id: str) -> Path:
     return home / "training" / "forecasters" / training_set_id
 
 
+def judgement_folder(home: Path, judgement_id: str) -> Path:
+    """Return the folder of one finished judgement."""
+    return home / "training" / "judgements" / judgement_id
+
+
+def judgement_workdir(home: Path, training_set_id: str) -> Path:
+    """Return the folder in which a judgement is made, so that an interrupted one goes on; gone when it is made."""
+    return home / "training" / "judgements" / f".work-{training_set_id}"
+
+
 def current_model_version(home: Path) -> str | None:
     """Return the version that predictions are made with, or None before the first export."""
     record = read_json(home / "models" / "current")

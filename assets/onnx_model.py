@@ -6,26 +6,29 @@ from pathlib import Path
 import dagster as dg
 
 from assets.failures import explained
-from assets.model_bundle import add_to_bundle, newest_forecaster
+from assets.model_bundle import add_to_bundle, calibration_windows, newest_forecaster
 from assets.model_metadata import bundle_metadata
 from assets.platform import Platform
-from training.bundle import set_current
-from training.export_onnx import export_onnx
+from training.export.export_onnx import export_onnx
 
 
 @dg.asset(
     deps=["forecaster"],
     group_name="forecaster",
     kinds={"python", "onnx"},
-    code_version="1",
+    code_version="2",
     owners=["team:forecasting"],
 )
 @explained
 def onnx_model(platform: Platform) -> dg.MaterializeResult:
-    """The forecaster as ONNX, float32 and INT8, each proven to answer as Keras does; from here on it is served."""
+    """The forecaster as ONNX, float32 and INT8, each proven to answer as Keras does."""
     forecaster, windows = newest_forecaster(platform.home)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=platform.home) as staging:
-        exported = export_onnx(forecaster, Path(staging) / "model.onnx", windows)
+        exported = export_onnx(
+            forecaster,
+            Path(staging) / "model.onnx",
+            windows,
+            calibration=calibration_windows(platform.home),
+        )
         bundle = add_to_bundle(platform.home, forecaster, exported)
-    set_current(platform.home, bundle.name)
     return dg.MaterializeResult(metadata=bundle_metadata(bundle, exported))

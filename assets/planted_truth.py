@@ -9,7 +9,7 @@ import urllib.request
 import numpy as np
 
 from assets.source import builtin_info
-from training.training_set import TrainingSet
+from training.data.training_set import TrainingSet
 
 _PAGE_BARS = 1_000
 

@@ -6,12 +6,13 @@ import polars as pl
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
+from market.wording import count
 from serving.cache import open_cache
 from serving.sweep import sweep
 
 
 @dg.asset(
-    deps=["klines", "onnx_model"],
+    deps=["klines", "champion"],
     group_name="serving",
     kinds={"python", "onnx"},
     code_version="1",
@@ -32,8 +33,10 @@ def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
         context.log.warning(f"{symbol} not predicted: {reason}")
     return dg.MaterializeResult(
         metadata={
-            "summary": f"{report.frame.height} symbols at {utc(report.open_time)} by model {report.model_version}"
-            + (f"; {len(report.skipped)} not predicted" if report.skipped else ""),
+            "summary": f"{count(report.frame.height, 'symbol')} at {utc(report.open_time)}"
+            f" by model {report.model_version}"
+            + (f"; {len(report.skipped)} not predicted" if report.skipped else "")
+            + "".join(f"; {len(late)} wait for their {name} bar" for name, late in report.not_ready.items()),
             "dagster/row_count": report.frame.height,
             "dagster/column_schema": column_schema(report.frame),
             "open_time": utc(report.open_time),
@@ -45,6 +48,7 @@ def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
                 pl.DataFrame({"stage": list(report.timings), "seconds": list(report.timings.values())})
             ),
             "not_predicted": dg.MetadataValue.json(report.skipped),
+            "not_ready": dg.MetadataValue.json(report.not_ready),
             "predictions": table(report.frame),
         }
     )

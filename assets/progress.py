@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections import deque
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-import dagster as dg
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,12 +16,22 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 _PLAIN_SECONDS = 5.0
 _LOG_SECONDS = 15.0
 
+_RECENT_SECONDS = 30.0
+"""Speed is that of the last so many seconds: archives and single bars come at different ones."""
+
+_SETTLED_SECONDS = 5.0
+_SETTLED_SHARE = 0.02
+_PATIENCE_SECONDS = 20.0
+"""Time left is told after so many seconds and when so large a share is done, or after as long as this: what the first
+moments suggest is far off."""
 
 _terminal: TextIO | None = None
 
@@ -52,8 +63,10 @@ class StepProgress:
     def __init__(self, context: dg.AssetExecutionContext, label: str, unit: str) -> None:
         self._log = context.log
         self._label, self._unit = label, unit
-        self._started = time.monotonic()
-        self._last_log = self._last_plain = self._started
+        self._last_log = time.monotonic()
+        self._last_plain = -math.inf  # the first line comes at once
+        self._last_line = ""
+        self._pace = _Pace(self._last_log)
         self._console = Console(file=_terminal) if _terminal is not None else None
         self._bar = self._start_bar()
 
@@ -65,25 +78,45 @@ class StepProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        elif self._console is not None and self._last_line:
+            self._print(self._last_line)
 
     def update(self, done: float, total: float | None, detail: str = "") -> None:
         """Say that `done` of `total` units are done; `detail` is shown beside them."""
-        if self._bar is not None:
-            speed = _speed(done / max(time.monotonic() - self._started, 1e-9))
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, detail=detail, speed=speed)
         now = time.monotonic()
-        if self._console is not None and self._bar is None and now - self._last_plain >= _PLAIN_SECONDS:
+        self._pace.note(now, done)
+        left = _time_left(self._pace.left(total))
+        if self._bar is not None:
+            speed, task = _speed(self._pace.rate), self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, detail=detail, speed=speed, left=left)
+        self._last_line = self._line(done, total, left, detail) if done or total else ""
+        plain = self._console is not None and self._bar is None and self._last_line
+        if plain and now - self._last_plain >= _PLAIN_SECONDS:
             self._last_plain = now
-            self._console.print(self._line(done, total, detail), highlight=False, soft_wrap=True)
+            self._print(self._last_line)
         if now - self._last_log >= _LOG_SECONDS:
             self._last_log = now
-            self._log.info(self._line(done, total, detail))
+            self._log.info(self._line(done, total, left, detail))
 
-    def _line(self, done: float, total: float | None, detail: str) -> str:
-        rate = done / max(time.monotonic() - self._started, 1e-9)
-        of = f"{done:,.0f} of {total:,.0f} {self._unit}" if total else f"{done:,.0f} {self._unit}"
-        left = f", {(total - done) / rate:,.0f} s left" if total and rate > 0 else ""
-        return f"{self._label}: {of}, {_speed(rate)}{left}{', ' + detail if detail else ''}"
+    def say(self, text: str) -> None:
+        """Say what is being done, or what is wrong, while nothing can be counted."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], detail=text)
+        else:
+            self._print(f"{self._label}: {text}")
+        self._log.info(f"{self._label}: {text}")
+
+    def _print(self, line: str) -> None:
+        if self._console is not None:
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._last_line = ""
+
+    def _line(self, done: float, total: float | None, left: str, detail: str) -> str:
+        of = f"{done:,.0f} {self._unit}" if done else ""
+        if total:
+            of = f"{done:,.0f} of {total:,.0f} {self._unit}"
+        speed = _speed(self._pace.rate) if done else ""
+        return f"{self._label}: {', '.join(part for part in (of, speed, left, detail) if part)}"
 
     def _start_bar(self) -> Progress | None:
         if self._console is None or not self._console.is_terminal:
@@ -95,14 +128,51 @@ class StepProgress:
             TextColumn(self._unit),
             TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
         )
-        bar.add_task(self._label, total=None, detail="", speed="")
+        bar.add_task(self._label, total=None, detail="", speed="", left="")
         bar.start()
         return bar
+
+
+class _Pace:
+    """How fast a step goes of late, and how long the rest will take at that speed."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._seen: deque[tuple[float, float]] = deque([(started, 0.0)])
+
+    def note(self, now: float, done: float) -> None:
+        """Note that `done` units are done at `now` (s)."""
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _RECENT_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Units a second of late."""
+        (since, before), (now, done) = self._seen[0], self._seen[-1]
+        return (done - before) / max(now - since, 1e-9)
+
+    def left(self, total: float | None) -> float | None:
+        """Return the seconds that the rest will take, None while that cannot be told."""
+        now, done = self._seen[-1]
+        passed = now - self._started
+        early = passed < _SETTLED_SECONDS or (total and done < _SETTLED_SHARE * total)
+        if not total or done >= total or self.rate <= 0 or (early and passed < _PATIENCE_SECONDS):
+            return None
+        return max(0.0, total - done) / self.rate
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:,.0f} s left"
+    return f"{seconds / 60:,.0f} min left" if seconds < 7_200 else f"{seconds / 3_600:,.1f} h left"
 
 
 def _speed(rate: float) -> str:

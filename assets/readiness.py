@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from assets.errors import NotMadeYetError
-from assets.platform import Platform
+from assets.home import Home
 from serving.readiness import Readiness, assess
 
 
-def assess_home(platform: Platform) -> Readiness:
+def assess_home(home: Home) -> Readiness:
     """Assess a home; one that nothing was ingested into yet is not ready."""
-    if not platform.holds_store():
+    if not home.holds_store():
         return Readiness("not_ready", ("nothing is stored here yet: klinecast run ingest",))
-    with platform.store() as store:
+    with home.store() as store:
         try:
-            now, symbols = platform.now_ms(), platform.tracked_symbols(store)
+            now, symbols = home.now_ms(), home.tracked_symbols(store)
         except NotMadeYetError as error:
             return Readiness("not_ready", (f"{error.what}; {error.remedy}",))
-        return assess(store, platform.home, now, intervals=platform.settings.intervals, symbols=symbols)
+        return assess(store, home.home, now, intervals=home.settings.intervals, symbols=symbols)

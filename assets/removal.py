@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from assets.errors import SettingsError
-from assets.platform import Platform
-from market.errors import MarketError
-from market.exchange.clock import parse_time
+from assets.home import Home
 from market.intervals import interval_ms
 from market.store import KlineStore
 
@@ -36,38 +34,18 @@ class Removal:
     gaps: int
 
 
-def read_time(text: str | None, option: str) -> int | None:
-    """Read a time in ms since the epoch or in ISO 8601 (UTC).
-
-    Raises
-    ------
-    SettingsError
-        If it is neither.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_time(text)
-    except MarketError:
-        raise SettingsError(
-            f"{text!r} is no time",
-            where=option,
-            remedy="give ISO 8601, such as 2026-01-31 or 2026-01-31T12:00, or ms since the epoch; both are UTC",
-        ) from None
-
-
 def preview(
-    platform: Platform, interval: str, symbols: Sequence[str] | None, start: int | None, end: int | None
+    home: Home, interval: str, symbols: Sequence[str] | None, start: int | None, end: int | None
 ) -> Removal:
     """Say what `remove` would take away; None as symbols means all that have bars."""
-    with platform.existing_store() as store:
+    with home.existing_store() as store:
         return _preview(store, interval, symbols, start, end)
 
 
-def remove(platform: Platform, named: Removal, *, start: int | None) -> int:
+def remove(home: Home, named: Removal, *, start: int | None) -> int:
     """Remove what `preview` has named, from `start` on, and nothing that was stored after it; returns how many bars."""
     until = named.series["end_time"].max()
-    with platform.existing_store() as store:
+    with home.existing_store() as store:
         return store.remove(named.interval, named.series["symbol"].to_list(), start, until).rows  # type: ignore[arg-type]
 
 

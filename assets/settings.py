@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from assets.errors import SettingsError
 from market.bucket_url import parse_bucket_url
 from market.errors import MarketError
-from market.intervals import INTERVAL_MS
+from market.intervals import INTERVAL_MS, is_multiple
 from market.source import MarketName
 from market.sources.ccxt_names import SCHEME, exchange_id, is_ccxt
 
@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         description="Interval that the forecaster reads and predicts, one of `KLINECAST_INTERVALS`."
         " Unset: `5m` where it is ingested, else the first one.",
     )
+    joined_intervals: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Longer intervals whose features the forecaster reads beside those of its own one, comma-separated:"
+        " ingested, and whole multiples of it; see forecaster.md. Unset: none.",
+    )
     history_bars: int = Field(
         default=8_000,
         ge=500,
@@ -107,6 +112,21 @@ class Settings(BaseSettings):
         default=None,
         description="`s3://bucket/prefix` for the Parquet files of bars; endpoint and keys come from the `AWS_*`"
         " variables, see store.md. Unset: `klines/` under `KLINECAST_HOME`.",
+    )
+    retrain_after_days: int = Field(
+        default=7,
+        ge=1,
+        description="Age of the newest model, by the exchange's clock, at which the sensor `retrain_on_age` asks for a"
+        " retraining; see models.md.",
+    )
+    retrain_warm: bool = Field(
+        default=False,
+        description="Whether retrainings that a schedule or a sensor asks for begin with the champion's weights.",
+    )
+    drift_days: int = Field(
+        default=3,
+        ge=1,
+        description="Newest days that the sensor `retrain_on_drift` holds against the champion's training span.",
     )
     ui_port: int = Field(default=3000, ge=1024, le=65_535, description="Loopback port of the Dagster UI.")
 
@@ -152,9 +172,11 @@ class Settings(BaseSettings):
             raise ValueError("allowed: all, top:N with N >= 1, or names in capitals separated by commas")
         return compact
 
-    @field_validator("intervals", mode="before")
+    @field_validator("intervals", "joined_intervals", mode="before")
     @classmethod
-    def _intervals(cls, value: Any) -> tuple[str, ...]:
+    def _intervals(cls, value: Any) -> tuple[str, ...] | None:
+        if value is None:
+            return None
         names = tuple(value.replace(" ", "").split(",")) if isinstance(value, str) else tuple(value)
         for name in names:
             if name not in INTERVAL_MS:
@@ -202,6 +224,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _joined_intervals_fit(self) -> Settings:
+        own = self.forecast_interval
+        for name in self.joined_intervals or ():
+            if name not in self.intervals or not is_multiple(name, own):
+                allowed = [interval for interval in self.intervals if is_multiple(interval, own)]
+                raise ValueError(
+                    f"KLINECAST_JOINED_INTERVALS names {name!r}, which is not ingested, or no whole multiple of the"
+                    f" model's own interval {own!r}; allowed: {' '.join(allowed) or 'none of KLINECAST_INTERVALS'}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _symbols_are_the_source_s(self) -> Settings:
         if "/" in self.symbols and not is_ccxt(self.exchange_url or ""):
             raise ValueError(
@@ -216,6 +250,11 @@ class Settings(BaseSettings):
         if self.model_interval is not None:
             return self.model_interval
         return "5m" if "5m" in self.intervals else self.intervals[0]
+
+    @property
+    def forecast_intervals(self) -> tuple[str, ...]:
+        """Intervals whose features the forecaster reads, its own first."""
+        return (self.forecast_interval, *(self.joined_intervals or ()))
 
     @property
     def database(self) -> str | None:

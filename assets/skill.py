@@ -10,11 +10,13 @@ import numpy as np
 from assets.planted_truth import best_p_up
 from assets.platform import Platform
 from assets.state_files import read_json, write_json
-from training.config import DOWN, UP
+from training.controls.run import sign_score
+from training.controls.verdicts import FoundShare, found_share
+from training.data.training_set import TrainingSet
 from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
-from training.fit import TrainedForecaster
-from training.forecaster_files import load_forecaster
-from training.training_set import TrainingSet
+from training.fitting.fit import TrainedForecaster
+from training.monitoring.importance import permutation_importance
+from training.network.forecaster_files import load_forecaster
 
 METRICS_FILE = "metrics.json"
 _SPLIT = "test"
@@ -26,20 +28,24 @@ def judge(platform: Platform, trained: TrainedForecaster, data: TrainingSet) -> 
     Returns
     -------
     dict
-        What `training.evaluate.evaluate` returns, and under ``against_best`` what `skill_against_best` returns, or
-        None on a market whose best nobody knows.
+        What `training.evaluate.evaluate` returns, and under ``against_best`` what `skill_against_best` returns with,
+        under ``information``, what `training.controls.verdicts.found_share` does; None on a market whose best nobody
+        knows. Under ``importance`` that of the groups of features.
     """
     model, _ = load_forecaster(trained.path)
-    said = forecast(keras_predict_fn(model), data, _SPLIT)
+    predict = keras_predict_fn(model)
+    said = forecast(predict, data, _SPLIT)
     metrics = evaluate(said, data, _SPLIT)
     with platform.exchange() as url:
         best = best_p_up(url, data, _SPLIT)
     metrics["against_best"] = None
     if best is not None and np.isfinite(best).any():
         realised = data.outcomes(data.rows[_SPLIT]).log_return
-        metrics["against_best"] = skill_against_best(
-            said.direction[:, UP] - said.direction[:, DOWN], best, realised
-        )
+        score = sign_score(said)
+        information = found_share(score, best).model_dump()
+        metrics["against_best"] = skill_against_best(score, best, realised) | {"information": information}
+    importance = permutation_importance(predict, data, _SPLIT)
+    metrics["importance"] = [one.model_dump(mode="json") for one in importance]
     metrics["created_at"] = platform.now_ms()
     write_json(trained.path / METRICS_FILE, metrics)
     return metrics
@@ -50,6 +56,12 @@ def kept_metrics(folder: Path) -> dict[str, Any]:
     return read_json(folder / METRICS_FILE) or {}
 
 
+def found_of_own_market(folder: Path) -> FoundShare | None:
+    """Return how much of the signal planted in its own market a judged forecaster found; None on other markets."""
+    found = (kept_metrics(folder).get("against_best") or {}).get("information")
+    return FoundShare(**found) if found else None
+
+
 def in_words(metrics: dict[str, Any]) -> str:
     """Say in a line what the figures mean."""
     model = metrics["model"]
@@ -58,9 +70,7 @@ def in_words(metrics: dict[str, Any]) -> str:
     best = metrics.get("against_best")
     if not best:
         return said + "; the best possible is not known on this market"
-    share = best["share_of_auc"]
     return (
         said
-        + f"; best possible {best['auc_best']:.3f}"
-        + (f", {share:.0%} of its skill found" if share else "")
+        + f"; best possible {best['auc_best']:.3f}, {best['information']['share']:.0%} of its information found"
     )

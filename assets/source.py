@@ -65,8 +65,7 @@ def _exchange_name(url: str) -> str:
 
 def builtin_info(url: str) -> dict[str, Any] | None:
     """Ask a loopback host what it serves; None where it is no built-in exchange or does not answer."""
-    host = urlsplit(url).hostname or ""
-    if host not in ("localhost", "::1") and not host.startswith("127."):
+    if not on_loopback(url):
         return None
     try:
         with urllib.request.urlopen(f"{url}/klinecast/v1/info", timeout=5) as answer:  # noqa: S310
@@ -74,3 +73,9 @@ def builtin_info(url: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def on_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -7,17 +7,21 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from assets.errors import SettingsError
 from assets.failures import explained
 from assets.forecaster_config import ForecasterForm, forecaster_config
 from assets.metadata import table, utc
 from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
-from kernels.catalogue import model_features
-from kernels.compute import FeatureBlock
+from kernels.catalogue import joined_features, model_features
 from kernels.feature_store import open_latest
+from kernels.joins import IntervalFeatures, JoinedFeatures
+from market.intervals import interval_ms
 from training.config import CLASSES, ForecasterConfig
-from training.dataset import TrainingSet, TrainingSetManifest, build_training_set
-from training.forecaster_files import META_FILE
+from training.data.dataset import TrainingSet, TrainingSetManifest, build_training_set
+from training.data.feature_choice import feature_groups, scales, without_groups
+from training.errors import TrainingSetError
+from training.network.forecaster_files import META_FILE
 
 
 class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
@@ -25,6 +29,16 @@ class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
 
     continue_unfinished: bool = Field(
         default=True, description="Keep the training set of an interrupted training, so that it can go on."
+    )
+    intervals: list[str] = Field(
+        default=[],
+        description="Intervals whose features are read, the forecaster's own first, then longer ones that are joined"
+        " to it. Empty: those of the settings (KLINECAST_MODEL_INTERVAL, KLINECAST_JOINED_INTERVALS).",
+    )
+    left_out_groups: list[str] = Field(
+        default=[],
+        description="Groups of features (docs/features.md) that the forecaster does not see, such as clock; the feature"
+        " that scales the targets stays.",
     )
 
 
@@ -41,16 +55,22 @@ def training_set(
 ) -> dg.MaterializeResult:
     """Feature windows with their targets, split by time with purge and embargo; every left-out row is counted."""
     settings = forecaster_config(config)
-    found = _unfinished(platform.home, settings) if config.continue_unfinished else None
+    intervals = tuple(config.intervals) or platform.settings.forecast_intervals
+    block = published_features(platform.home, intervals, tuple(config.left_out_groups))
+    found = (
+        _unfinished(platform.home, settings, intervals[0], block.names)
+        if config.continue_unfinished
+        else None
+    )
     if found is not None:
         context.log.info("the last training was interrupted; its training set is kept, and it goes on")
-    made = found or _build(platform, settings)
+    made = found or _build(platform, settings, intervals[0], block)
     return dg.MaterializeResult(metadata=_metadata(made.manifest, made.path))
 
 
-def _build(platform: Platform, settings: ForecasterConfig) -> TrainingSet:
-    interval = platform.settings.forecast_interval
-    block = _for_model(open_latest(platform.home, interval))
+def _build(
+    platform: Platform, settings: ForecasterConfig, interval: str, block: JoinedFeatures
+) -> TrainingSet:
     with platform.store() as store:
         first, last = int(block.open_time[0]), int(block.open_time[-1])
         panel = store.panel(interval, block.symbols, start=first, end=last + 1, columns=("close",))
@@ -59,22 +79,64 @@ def _build(platform: Platform, settings: ForecasterConfig) -> TrainingSet:
     )
 
 
-def _for_model(block: FeatureBlock) -> FeatureBlock:
-    """Keep the features that the forecaster is fed with, in its order, as far as the bars allow them."""
-    names = tuple(name for name in model_features() if name in block.names)
-    at = [block.names.index(name) for name in names]
-    return FeatureBlock(block.values[at], names, block.open_time, block.symbols)
+def published_features(
+    home: Path, intervals: tuple[str, ...], left_out: tuple[str, ...] = ()
+) -> JoinedFeatures:
+    """Join the published features that the forecaster is fed with, as far as the bars allow them.
+
+    Parameters
+    ----------
+    intervals
+        The forecaster's own one, then longer ones.
+    left_out
+        Groups of features that it is not fed with.
+
+    Raises
+    ------
+    SettingsError
+        There is no such group among the features.
+    KernelError
+        Of an interval nothing is published, or it cannot be joined.
+    """
+    every = (model_features(), *[joined_features()] * (len(intervals) - 1))
+    _require_groups(left_out, feature_groups([name for names in every for name in names]))
+    wanted = [without_groups(names, left_out, keep=scales(names)) for names in every]
+    own, *longer = [
+        _published(home, interval, names) for interval, names in zip(intervals, wanted, strict=True)
+    ]
+    return JoinedFeatures(own, longer)
 
 
-def _unfinished(home: Path, settings: ForecasterConfig) -> TrainingSet | None:
-    """Return the training set whose training was begun with these settings and not ended."""
+def _require_groups(left_out: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for group in left_out:
+        if group not in known:
+            raise SettingsError(
+                f"there is no group {group!r} among the features of the forecaster",
+                where="left_out_groups in the run config of training_set",
+                remedy=f"leave out some of: {', '.join(known)}",
+            )
+
+
+def _published(home: Path, interval: str, wanted: tuple[str, ...]) -> IntervalFeatures:
+    step, block = interval_ms(interval), open_latest(home, interval)
+    return IntervalFeatures(interval, step, block, tuple(name for name in wanted if name in block.names))
+
+
+def _unfinished(
+    home: Path, settings: ForecasterConfig, interval: str, names: tuple[str, ...]
+) -> TrainingSet | None:
+    """Return the training set of these bars and features whose training was begun with these settings and not ended."""
     folder = training_set_folder(home)
     if not folder.is_dir():
         return None
-    found = TrainingSet.load(folder)
+    try:
+        found = TrainingSet.load(folder)
+    except TrainingSetError:  # of an older format, or damaged: it is built anew
+        return None
     work = forecaster_folder(home, found.manifest.training_set_id)
     begun_not_ended = work.is_dir() and not (work / META_FILE).is_file()
-    return found if begun_not_ended and found.manifest.config == settings else None
+    made_of = (found.manifest.config, found.manifest.interval, found.manifest.feature_names)
+    return found if begun_not_ended and made_of == (settings, interval, names) else None
 
 
 def _metadata(manifest: TrainingSetManifest, folder: Path) -> dict[str, Any]:
@@ -90,7 +152,7 @@ def _metadata(manifest: TrainingSetManifest, folder: Path) -> dict[str, Any]:
         for name, span in manifest.spans.items()
     ]
     return {
-        "summary": f"{sum(rows.values()):,} windows of {manifest.config.window} {manifest.interval} bars x"
+        "summary": f"{sum(rows.values()):,} windows of {manifest.config.window} {' + '.join(manifest.intervals)} bars x"
         f" {len(manifest.feature_names)} features ({', '.join(f'{n:,} {name}' for name, n in rows.items())})",
         "dagster/row_count": sum(rows.values()),
         "training_set_id": manifest.training_set_id,

@@ -6,7 +6,7 @@ from assets import anomalies, features, klines, klines_checks, predictions, univ
 from orchestration.defs.jobs import INGEST, MAKE_FEATURES, PREDICTION_SWEEP
 from orchestration.defs.policies import with_policies
 from orchestration.defs.resources import RESOURCES
-from orchestration.defs.schedules import INGEST_SCHEDULE, SWEEP_SCHEDULE
+from orchestration.defs.schedules import FEATURES_SCHEDULE, INGEST_SCHEDULE, SWEEP_SCHEDULE
 from orchestration.defs.sensors import failure_log
 
 ASSET_MODULES = (universe, klines, features, anomalies, predictions)
@@ -15,7 +15,7 @@ defs = dg.Definitions(
     assets=with_policies(dg.load_assets_from_modules(ASSET_MODULES)),
     asset_checks=dg.load_asset_checks_from_modules([klines_checks]),
     jobs=[INGEST, MAKE_FEATURES, PREDICTION_SWEEP],
-    schedules=[INGEST_SCHEDULE, SWEEP_SCHEDULE],
+    schedules=[INGEST_SCHEDULE, FEATURES_SCHEDULE, SWEEP_SCHEDULE],
     sensors=[failure_log],
     resources=RESOURCES,
     executor=dg.in_process_executor,

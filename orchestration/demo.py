@@ -68,7 +68,7 @@ def _stages(console: Console, settings: Settings, url: str, *, retrain: bool) ->
     yield from _told(console, settings, "make_features", ["features", "anomalies"], _in_process)
     version = current_model_version(settings.home)
     if version is None or retrain:
-        made = ["training_set", "forecaster", "onnx_model", "tflite_model"]
+        made = ["training_set", "forecaster", "judgement", "onnx_model", "tflite_model", "champion"]
         yield from _told(console, settings, "train_and_export", made, _in_child)
     else:
         console.print(

@@ -10,10 +10,11 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from assets.choices import read_intervals, read_symbols
 from assets.errors import AssetError
 from assets.gap_ledger import CAUSES, by_cause, ledger_of, stored_series
-from assets.platform import Platform
-from orchestration.cli.wording import count
+from assets.home import Home
+from assets.wording import count
 
 _SHOWN = 50
 _WIDTH = 140
@@ -24,7 +25,7 @@ class UnknownCauseError(AssetError):
 
 
 def show_gaps(
-    interval: str | None, symbol: str | None, cause: str | None, limit: int | None, as_json: bool
+    intervals: str | None, symbols: str | None, cause: str | None, limit: int | None, as_json: bool
 ) -> int:
     """Show the gap ledger: the largest gaps by symbol and interval, and totals by cause."""
     if cause is not None and cause not in CAUSES:
@@ -33,13 +34,13 @@ def show_gaps(
             where="--cause",
             remedy=f"use one of: {', '.join(CAUSES)}",
         )
-    symbols = None if symbol is None else [name.strip() for name in symbol.split(",")]
-    ledger = ledger_of(Platform(), interval, symbols, cause)
+    chosen, names, home = read_intervals(intervals), read_symbols(symbols), Home()
+    ledger = ledger_of(home, chosen, names, cause)
     if as_json:
         print(json.dumps(_as_json(ledger, limit)))
         return 0
     if ledger.is_empty():
-        print(_nothing(interval, symbols, cause))
+        print(_nothing(home, chosen, names, cause))
         return 0
     shown = ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or _SHOWN)
     _print_gaps(shown.sort("index"), ledger.height)
@@ -47,17 +48,18 @@ def show_gaps(
     return 0
 
 
-def _nothing(interval: str | None, symbols: list[str] | None, cause: str | None) -> str:
+def _nothing(home: Home, intervals: list[str] | None, symbols: list[str] | None, cause: str | None) -> str:
     """Say what it means that no gap was found."""
-    held = stored_series(Platform())
-    if interval is not None and interval not in {name for _, name in held}:
-        return f"no gaps that match: no bars of {interval} are stored"
+    held = stored_series(home)
+    missing = [name for name in intervals or () if name not in {interval for _, interval in held}]
+    if missing:
+        return f"no gaps that match: no bars of {', '.join(missing)} are stored"
     unknown = [name for name in symbols or () if name not in {symbol for symbol, _ in held}]
     if unknown:
         return f"no gaps that match: no bars of {', '.join(unknown)} are stored (symbols are in capitals)"
     if cause is not None:
         return f"no gaps that match: none has the cause {cause}"
-    chosen = " that match" if (interval, symbols) != (None, None) else ""
+    chosen = " that match" if (intervals, symbols) != (None, None) else ""
     return f"no gaps{chosen}: no bar between the first and the last asked for is missing"
 
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from orchestration.cli import models
+
 app = typer.Typer(
     name="klinecast",
     help="Batch data and ML platform for crypto klines: ingest, features, forecaster, prediction sweeps.",
@@ -18,6 +20,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(models.app)
+
+Symbols = Annotated[
+    str | None,
+    typer.Option("--symbols", "--symbol", help="Only these symbols, separated by commas.  [default: all]"),
+]
+Intervals = Annotated[
+    str | None,
+    typer.Option(
+        "--intervals", "--interval", help="Only these intervals, separated by commas.  [default: all]"
+    ),
+]
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -43,7 +58,9 @@ def up() -> None:
 
 @app.command()
 def run(
-    job: Annotated[str, typer.Argument(help="ingest, make_features, train_and_export or prediction_sweep")],
+    job: Annotated[
+        str, typer.Argument(help="ingest, make_features, train_and_export, search or prediction_sweep")
+    ],
     config: Annotated[Path | None, typer.Option(help="Dagster run config, a YAML file.")] = None,
 ) -> None:
     """Run one job here and now; the run is in the UI's list like any other."""
@@ -57,13 +74,8 @@ def run(
 def backfill(
     start: Annotated[str, typer.Option(help="First open time: ISO 8601 (UTC) or ms.")],
     end: Annotated[str | None, typer.Option(help="Only bars that open before.  [default: now]")] = None,
-    symbols: Annotated[
-        str | None, typer.Option(help="Only these symbols, separated by commas.  [default: the universe]")
-    ] = None,
-    intervals: Annotated[
-        str | None,
-        typer.Option(help="Only these intervals, separated by commas.  [default: KLINECAST_INTERVALS]"),
-    ] = None,
+    symbols: Symbols = None,
+    intervals: Intervals = None,
 ) -> None:
     """Fetch history: whole months from bulk archives where that is cheaper, the rest bar by bar."""
     from orchestration.cli.backfill import run_backfill
@@ -73,22 +85,26 @@ def backfill(
 
 
 @app.command()
-def status() -> None:
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 unless it is ready, for scripts and probes.")
+    ] = False,
+) -> None:
     """Say what this home holds and whether it is ready to predict."""
     from orchestration.cli.status import show_status
 
-    raise typer.Exit(show_status())
+    raise typer.Exit(show_status(check=check))
 
 
 @app.command()
 def predictions(
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    symbols: Symbols = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
 ) -> None:
     """Show the newest predictions."""
-    from orchestration.cli.status import show_predictions
+    from orchestration.cli.predictions import show_predictions
 
-    raise typer.Exit(show_predictions(symbol, limit))
+    raise typer.Exit(show_predictions(symbols, limit))
 
 
 @app.command()
@@ -96,15 +112,15 @@ def sql(
     query: Annotated[str, typer.Argument(help="A DuckDB query over klines, predictions, flags, gaps ...")],
 ) -> None:
     """Query the store with DuckDB."""
-    from orchestration.cli.status import show_query
+    from orchestration.cli.sql import show_query
 
     raise typer.Exit(show_query(query))
 
 
 @app.command()
 def gaps(
-    interval: Annotated[str | None, typer.Option(help="Only this interval.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Only these symbols, separated by commas.")] = None,
+    intervals: Intervals = None,
+    symbols: Symbols = None,
     cause: Annotated[
         str | None, typer.Option(help="Only this cause, such as outage or refused_rows.")
     ] = None,
@@ -118,13 +134,13 @@ def gaps(
     """Show which bars are missing, why, and who was asked for them."""
     from orchestration.cli.gaps import show_gaps
 
-    raise typer.Exit(show_gaps(interval, symbol, cause, limit, json))
+    raise typer.Exit(show_gaps(intervals, symbols, cause, limit, json))
 
 
 @app.command()
 def remove(
     interval: Annotated[str, typer.Option(help="The interval whose bars shall go.")],
-    symbols: Annotated[str | None, typer.Option(help="Only of these symbols, separated by commas.")] = None,
+    symbols: Symbols = None,
     start: Annotated[
         str | None, typer.Option(help="Only bars that open from here on: ISO 8601 (UTC) or ms.")
     ] = None,
@@ -140,7 +156,7 @@ def remove(
 @app.command()
 def settings() -> None:
     """Show every setting: its value here, and what it means."""
-    from orchestration.cli.status import show_settings
+    from orchestration.cli.settings import show_settings
 
     raise typer.Exit(show_settings())
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from assets.errors import AssetError, SettingsError
+from assets.exchange_process import exchange_started_beside
 from assets.progress import watch_progress
-from assets.settings import load_settings
+from assets.settings import Settings, load_settings
+from orchestration.cli.output import console
 
 LOCATIONS = {
     "ingest": "orchestration.definitions",
     "make_features": "orchestration.definitions",
     "prediction_sweep": "orchestration.definitions",
     "train_and_export": "orchestration.training_definitions",
+    "search": "orchestration.training_definitions",
+    "watch_drift": "orchestration.training_definitions",
 }
 
 # Dagster's console log would tell each event in a line of its own; the progress line says what a person needs.
@@ -43,21 +48,26 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     -------
     dagster.ExecuteInProcessResult
     """
-    import importlib
+    _require_job(job)
+    settings = load_settings()
+    watch_progress()
+    with _exchange_beside(job, settings) as wait_for_exchange:
+        return _run_in_process(job, config, settings, wait_for_exchange)
+
+
+def _run_in_process(
+    job: str, config: dict[str, Any] | None, settings: Settings, wait_for_exchange: Callable[[], None]
+) -> Any:
+    import importlib  # Dagster takes seconds to load, and no other command waits for it
 
     from dagster import DagsterExecutionInterruptedError, DagsterInvalidConfigError
 
     from orchestration.instance import dagster_home, open_instance
 
-    if job not in LOCATIONS:
-        raise SettingsError(
-            f"there is no job {job!r}", where="klinecast run", remedy=f"use one of: {', '.join(LOCATIONS)}"
-        )
-    settings = load_settings()
     definitions = importlib.import_module(LOCATIONS[job]).defs
-    watch_progress()
     try:
         with open_instance(settings) as instance:
+            wait_for_exchange()
             result = definitions.resolve_job_def(job).execute_in_process(
                 instance=instance,
                 run_config={**(config or {}), **_QUIET},
@@ -81,6 +91,23 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
     if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
         raise KeyboardInterrupt
     return result
+
+
+def _require_job(job: str) -> None:
+    if job not in LOCATIONS:
+        raise SettingsError(
+            f"there is no job {job!r}", where="klinecast run", remedy=f"use one of: {', '.join(LOCATIONS)}"
+        )
+
+
+@contextmanager
+def _exchange_beside(job: str, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Start the exchange of a job that fetches bars while Dagster is being loaded; both assets use the same."""
+    if job != "ingest":
+        yield lambda: None
+        return
+    with exchange_started_beside(settings) as wait:
+        yield wait
 
 
 def _record_errors() -> tuple[type[Exception], ...]:
@@ -119,29 +146,44 @@ def failures_of(result: Any) -> list[str]:
     told = []
     for event in result.get_step_failure_events():
         data = event.step_failure_data
+        if data.error is not None and data.error.cls_name == "DagsterAssetCheckFailedError":
+            continue  # told below, with what the check says
         if data.user_failure_data is not None:
             told.append(str(data.user_failure_data.description))
         else:
             told.append(f"{event.step_key} failed by a defect in klinecast:\n{data.error}")
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed and evaluation.blocking:
-            told.append(f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed")
+            summary = evaluation.metadata.get("summary")
+            told.append(
+                f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed"
+                + (f": {summary.value}" if summary is not None else "")
+            )
     return told
+
+
+def _beginning(job: str, settings: Settings) -> str:
+    """Say what is about to happen, before anything that takes a while."""
+    source = f" from {settings.exchange_url or 'the built-in exchange'}" if job == "ingest" else ""
+    return f"{job}: state in {settings.home}{source}; loading Dagster ..."
 
 
 def run_and_report(job: str, config: Path | dict[str, Any] | None = None) -> int:
     """Run one job with a run config (or a file with one), tell how it went, and return the exit code."""
-    console = Console(stderr=True)
+    out = console(stderr=True)
     started = time.perf_counter()
-    result = run_job(job, _read_config(config) if isinstance(config, Path) else config)
+    _require_job(job)
+    wanted = _read_config(config) if isinstance(config, Path) else config
+    out.print(_beginning(job, load_settings()), highlight=False, markup=False)
+    result = run_job(job, wanted)
     seconds = time.perf_counter() - started
     for event in result.get_asset_materialization_events():
         summary = event.materialization.metadata.get("summary")
         if summary is not None:
             name = event.materialization.asset_key.to_user_string()
-            console.print(f"  {name:<13} {summary.value}", highlight=False, markup=False)
+            out.print(f"  {name:<13} {summary.value}", highlight=False, markup=False)
     if result.success:
-        console.print(f"{job} done in {seconds:.1f} s (run {result.run_id[:8]})")
+        out.print(f"{job} done in {seconds:.1f} s (run {result.run_id[:8]})")
         return 0
     for message in failures_of(result):
         print(f"klinecast: {message}", file=sys.stderr)

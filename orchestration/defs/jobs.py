@@ -30,7 +30,24 @@ PREDICTION_SWEEP = dg.define_asset_job(
 
 TRAIN_AND_EXPORT = dg.define_asset_job(
     "train_and_export",
-    selection=dg.AssetSelection.assets("training_set", "forecaster", "onnx_model", "tflite_model"),
-    description="Build the training set, train the forecaster, export it and check the exports.",
+    selection=dg.AssetSelection.assets(
+        "training_set", "forecaster", "judgement", "onnx_model", "tflite_model", "champion"
+    ),
+    description="Build the training set, train the forecaster, judge it beside its baselines, export it, check the"
+    " exports, and hold it against the champion.",
     tags=_ONE_AT_A_TIME,
+)
+
+SEARCH = dg.define_asset_job(
+    "search",
+    selection=dg.AssetSelection.assets("architecture_search"),
+    description="Try other settings and features on the newest training set, and write the best ones down.",
+    tags=_ONE_AT_A_TIME,
+)
+
+DRIFT = dg.define_asset_job(
+    "watch_drift",
+    selection=dg.AssetSelection.assets("drift"),
+    description="Hold the newest features against those that the champion learned from, and its predictions against"
+    " what came.",
 )

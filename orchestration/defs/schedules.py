@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.defs.jobs import INGEST, PREDICTION_SWEEP
+from orchestration.defs.jobs import INGEST, MAKE_FEATURES, PREDICTION_SWEEP
 
 INGEST_SCHEDULE = dg.ScheduleDefinition(
     name="ingest_every_minute",
@@ -12,6 +12,14 @@ INGEST_SCHEDULE = dg.ScheduleDefinition(
     # Every bar was judged when it came: once a minute the recent ones are enough; a run by hand reads them all again.
     run_config={"ops": {"klines_checks": {"config": {"days": 3}}}},
     description="Fetch the bars that closed since the last minute.",
+)
+
+FEATURES_SCHEDULE = dg.ScheduleDefinition(
+    name="features_every_day",
+    job=MAKE_FEATURES,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    description="Compute the features of all stored bars, which retrainings and drift are judged on.",
 )
 
 SWEEP_SCHEDULE = dg.ScheduleDefinition(

@@ -21,7 +21,13 @@ from market.store import KlineStore
 from tests.pipeline.conftest import REPOSITORY, SMALL_TRAINING, Command
 
 START = 1_748_736_000_000  # 2025-06-01, in the simulated market's history
-CONFIG = {"ops": {"training_set": {"config": SMALL_TRAINING | {"epochs": 3}}}}
+CONFIG = {
+    "ops": {
+        "training_set": {"config": SMALL_TRAINING | {"epochs": 3}},
+        "judgement": {"config": {"max_windows": 500, "baselines": ["always_flat", "base_rate", "har"]}},
+        "forecaster_controls": {"config": {"least_share": 0.0}},  # so small a training finds little
+    }
+}
 
 
 class Home:
@@ -75,6 +81,7 @@ def test_every_stage_left_what_it_is_for(made: Home) -> None:
     assert (rows["p_down"] + rows["p_flat"] + rows["p_up"] - 1).abs().max() < 1e-5  # type: ignore[operator]
     assert (rows["q10"] <= rows["q50"]).all()
     assert (rows["q50"] <= rows["q90"]).all()
+    assert (rows["volatility"] > 0).all()
 
 
 def test_a_second_ingest_asks_for_nothing(made: Home) -> None:
@@ -143,11 +150,28 @@ def test_a_corrupt_model_is_refused_by_name(made: Home, told_plainly: Callable[.
     try:
         said = told_plainly(made.klinecast("run", "prediction_sweep", code=1))
         assert "model.onnx" in said
-        status = made.klinecast("status", code=1)
+        status = made.klinecast("status", "--check", code=1)
+        assert "not_ready" in made.klinecast("status").stdout
         assert "not_ready" in status.stdout
     finally:
         file.write_bytes(whole)
     made.klinecast("run", "prediction_sweep")
+
+
+def test_the_champion_has_a_card_a_decision_and_a_place_in_the_ledger(made: Home) -> None:
+    version = json.loads((made.folder / "models" / "current").read_text())["version"]
+    bundle = made.folder / "models" / version
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    assert {"model_card.md", "forecaster.json", "forecaster.weights.h5"} <= set(files)
+    assert "## Judgement" in (bundle / "model_card.md").read_text()
+    decision = json.loads((made.folder / "models" / "decisions.jsonl").read_text())
+    assert (decision["challenger"], decision["reason"]) == (version, "no_champion")
+    assert abs(decision["at"] - START) < interval_ms("1h"), "the exchange's clock"
+    trials = [
+        json.loads(line) for line in (made.folder / "training" / "trials.jsonl").read_text().splitlines()
+    ]
+    assert [trial["state"] for trial in trials] == ["begun", "begun", "complete"], "killed, and begun again"
+    assert len({trial["trial"] for trial in trials}) == 1
 
 
 def test_status_predictions_sql_and_settings_tell(made: Home) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from assets.model_state import training_set_folder
+from assets.training_set import _unfinished
 from orchestration import definitions, training_definitions
 from orchestration.graph import all_specs
+from training.config import ForecasterConfig
 
 LOCATIONS = {"platform": definitions.defs, "training": training_definitions.defs}
 
@@ -21,9 +25,13 @@ GRAPH = {
     "anomalies": {"klines", "features"},
     "training_set": {"features"},
     "forecaster": {"training_set"},
+    "judgement": {"forecaster"},
     "onnx_model": {"forecaster"},
-    "tflite_model": {"forecaster"},
-    "predictions": {"klines", "onnx_model"},
+    "tflite_model": {"onnx_model"},
+    "champion": {"judgement", "onnx_model", "tflite_model"},
+    "architecture_search": {"training_set"},
+    "predictions": {"klines", "champion"},
+    "drift": {"features", "champion"},
 }
 
 
@@ -47,10 +55,22 @@ def test_every_asset_says_what_it_is(spec: dg.AssetSpec) -> None:
 
 def test_jobs_and_schedules() -> None:
     jobs = {job.name for defs in LOCATIONS.values() for job in defs.resolve_all_job_defs()}
-    assert {"ingest", "make_features", "prediction_sweep", "train_and_export"} <= jobs
-    schedules = definitions.defs.schedules or []
-    assert {schedule.name for schedule in schedules} == {"ingest_every_minute", "sweep_every_minute"}
+    assert {
+        "ingest",
+        "make_features",
+        "prediction_sweep",
+        "train_and_export",
+        "search",
+        "watch_drift",
+    } <= jobs
+    schedules = [schedule for defs in LOCATIONS.values() for schedule in defs.schedules or []]
+    names = {"ingest_every_minute", "features_every_day", "sweep_every_minute", "retrain_weekly"}
+    assert {schedule.name for schedule in schedules} == names
     assert all(schedule.default_status == dg.DefaultScheduleStatus.STOPPED for schedule in schedules)
+    sensors = {sensor.name: sensor for defs in LOCATIONS.values() for sensor in defs.sensors or []}
+    assert set(sensors) == {"failure_log", "retrain_on_age", "retrain_on_drift"}
+    assert sensors["retrain_on_age"].default_status == dg.DefaultSensorStatus.STOPPED
+    assert sensors["retrain_on_drift"].default_status == dg.DefaultSensorStatus.STOPPED
 
 
 def test_the_platform_location_loads_neither_tensorflow_nor_what_a_sweep_does_not_need() -> None:
@@ -71,5 +91,25 @@ def test_a_checked_asset_has_checks() -> None:
     }
     checks = {"no_duplicates", "in_order", "sane_prices", "known_gaps", "fresh", "intervals_agree"}
     assert {("klines", name) for name in checks} <= names
+    controls = {
+        "shuffled_labels_give_no_skill",
+        "random_walk_gives_no_skill",
+        "planted_signal_is_found",
+    }
+    assert {("forecaster", name) for name in controls} <= names
     assert ("onnx_model", "onnx_answers_as_keras") in names
     assert ("tflite_model", "tflite_answers_as_keras") in names
+    quantised = {
+        ("onnx_model", "onnx_int8"),
+        ("tflite_model", "tflite_dynamic"),
+        ("tflite_model", "tflite_int8"),
+    }
+    assert {(asset, f"{form}_agrees_with_keras") for asset, form in quantised} <= names
+
+
+def test_a_training_set_of_an_older_format_is_built_anew(tmp_path: Path) -> None:
+    """It must not stand in the way of the asset that replaces it."""
+    folder = training_set_folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"format_version": 1}')
+    assert _unfinished(tmp_path, ForecasterConfig(), "5m", ("rsi_14",)) is None

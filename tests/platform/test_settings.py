@@ -88,3 +88,30 @@ def test_the_model_interval_must_be_ingested(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("KLINECAST_MODEL_INTERVAL", "1h")
     with pytest.raises(SettingsError, match="KLINECAST_MODEL_INTERVAL"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("ingested", "joined", "told"),
+    [
+        ("5m,15m", "1h", "'1h'.*not ingested.*allowed: 15m"),
+        ("5m,15m", "5m", "no whole multiple"),
+        ("3m,5m", "5m", "no whole multiple.*none of KLINECAST_INTERVALS"),
+        ("15m,1h,4h", "1h,1h", "each interval once"),
+    ],
+)
+def test_joined_intervals_are_ingested_and_whole_multiples(
+    monkeypatch: pytest.MonkeyPatch, ingested: str, joined: str, told: str
+) -> None:
+    monkeypatch.setenv("KLINECAST_INTERVALS", ingested)
+    monkeypatch.setenv("KLINECAST_MODEL_INTERVAL", ingested.split(",")[0])
+    monkeypatch.setenv("KLINECAST_JOINED_INTERVALS", joined)
+    with pytest.raises(SettingsError, match=told):
+        load_settings()
+
+
+def test_the_forecaster_s_own_interval_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLINECAST_INTERVALS", "3d,1w,1d")
+    monkeypatch.setenv("KLINECAST_MODEL_INTERVAL", "1d")
+    assert load_settings().forecast_intervals == ("1d",)
+    monkeypatch.setenv("KLINECAST_JOINED_INTERVALS", "3d, 1w")
+    assert load_settings().forecast_intervals == ("1d", "3d", "1w")

@@ -1,0 +1,115 @@
+"""What a person chooses on the command line: symbols, intervals and spans of time, read and checked before any work."""
+
+from __future__ import annotations
+
+from assets.errors import SettingsError
+from market.errors import MarketError
+from market.exchange.clock import parse_time
+from market.intervals import INTERVAL_MS, interval_ms
+from market.wording import utc
+
+
+def read_symbols(text: str | None, option: str = "--symbols") -> list[str] | None:
+    """Read symbols separated by commas, each once; None where none were given.
+
+    Raises
+    ------
+    SettingsError
+        If there is no name between the commas, or one that is no text.
+    """
+    names = _names(text, option, "BTCUSDT,ETHUSDT")
+    for name in names or ():
+        if not name.isprintable() or any(letter.isspace() for letter in name):
+            raise SettingsError(
+                f"{name!a} is no symbol",
+                where=option,
+                remedy="write symbols as the exchange does, separated by commas, such as BTCUSDT,ETHUSDT",
+            )
+    return names
+
+
+def read_intervals(text: str | None, option: str = "--intervals") -> list[str] | None:
+    """Read intervals separated by commas, each once; None where none were given.
+
+    Raises
+    ------
+    SettingsError
+        If one of them is unknown or cannot be stored, or if there is none between the commas.
+    """
+    names = _names(text, option, "1m,15m")
+    for name in names or ():
+        try:
+            interval_ms(name)
+        except MarketError as error:
+            raise SettingsError(
+                error.what,
+                where=option,
+                remedy=f"use one of {' '.join(INTERVAL_MS)} (case matters)",
+            ) from None
+    return names
+
+
+def read_interval(text: str, option: str = "--interval") -> str:
+    """Read one interval; raises `SettingsError` as `read_intervals` does, or if there are several."""
+    names = read_intervals(text, option) or []
+    if len(names) != 1:
+        raise SettingsError(f"{text!r} is not one interval", where=option, remedy="give a single one")
+    return names[0]
+
+
+def read_time(text: str | None, option: str) -> int | None:
+    """Read a time in ms since the epoch or in ISO 8601 (UTC).
+
+    Raises
+    ------
+    SettingsError
+        If it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except (MarketError, OverflowError):
+        raise SettingsError(
+            f"{text!a} is no time",
+            where=option,
+            remedy="give ISO 8601, such as 2026-01-31 or 2026-01-31T12:00, or ms since the epoch; both are UTC",
+        ) from None
+
+
+def read_span(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """Read the options --start and --end, either of which may be left out.
+
+    Raises
+    ------
+    SettingsError
+        If one of them is no time, or the end is not after the start.
+    """
+    first, last = read_time(start, "--start"), read_time(end, "--end")
+    if first is not None and last is not None and first >= last:
+        raise SettingsError(
+            f"there is no time between {start} and {end}",
+            where="--start and --end",
+            remedy="give an end after the start, or leave one of them out",
+        )
+    return first, last
+
+
+def future_start(start: int, now: int, option: str) -> SettingsError:
+    """Return the error for a first open time that has not come yet."""
+    return SettingsError(
+        f"{utc(start)} is in the future: it is {utc(now)}",
+        where=option,
+        remedy="give the open time of the first bar that is wanted",
+    )
+
+
+def _names(text: str | None, option: str, example: str) -> list[str] | None:
+    if text is None:
+        return None
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingsError(
+            f"{text!a} names nothing", where=option, remedy=f"give names separated by commas: {example}"
+        )
+    return names

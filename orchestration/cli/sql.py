@@ -1,0 +1,52 @@
+"""`klinecast sql`: questions to the store in DuckDB's SQL."""
+
+from __future__ import annotations
+
+import duckdb
+
+from assets.errors import AssetError
+from assets.home import Home
+
+_TABLES = "klines, predictions, flags, gaps, quarantine and universe"
+
+
+class QueryError(AssetError):
+    """DuckDB refuses a query."""
+
+
+def show_query(query: str) -> int:
+    """Show the answer to a DuckDB query."""
+    _require_text(query)
+    with Home().existing_store() as store, store.connect_duckdb() as connection:
+        try:
+            for statement in _only_questions(connection, query):
+                connection.sql(statement).show(max_rows=200)
+        except duckdb.Error as error:
+            raise QueryError(
+                str(error).strip(),
+                where="the query",
+                remedy=f"mend it; the tables are {_TABLES}",
+            ) from None
+    return 0
+
+
+def _only_questions(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
+    """Split a query into its statements, and refuse what is no question to the store."""
+    statements = connection.extract_statements(query)
+    asking = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if not statements or any(statement.type not in asking for statement in statements):
+        raise QueryError(
+            "this is no question: the store is read here, never written",
+            where="the query",
+            remedy=f"ask with SELECT; the tables are {_TABLES}",
+        )
+    return [statement.query for statement in statements]
+
+
+def _require_text(query: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in query):
+        raise QueryError(
+            "it holds bytes that are no UTF-8",
+            where="the query",
+            remedy="write it in a terminal that uses UTF-8",
+        )
