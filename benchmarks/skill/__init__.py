@@ -1,0 +1,1 @@
+"""How well the forecaster does on data of one's own; `python -m benchmarks.skill`."""
