@@ -27,7 +27,7 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	@echo "Installing the locked dependencies into $(VENV) ..."
-	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/uv.lock requirements/dev.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/uv.lock requirements/dev.lock
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $(STAMP)
 

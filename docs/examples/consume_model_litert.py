@@ -1,4 +1,4 @@
-"""Predict with a klinecast model bundle under LiteRT: python consume_model_litert.py BUNDLE FEATURES.npz."""
+"""Predict with a klinecast model bundle under LiteRT: python consume_model_litert.py BUNDLE FEATURES.npz [FILE]."""
 
 import hashlib
 import json
@@ -15,8 +15,12 @@ for name, entry in manifest["files"].items():
         sys.exit(f"{name} is not the file that was published: fetch the bundle again")
 raw = np.load(sys.argv[2], allow_pickle=False)  # one array (batch, window) per feature
 window = np.stack([raw[name] for name in manifest["feature_names"]], axis=-1).astype(np.float32)
-answers = Interpreter(str(bundle / "model.tflite")).get_signature_runner()(window=window)
-direction, quantiles = answers["direction"], answers["quantiles"]
-for p, q in zip(direction, quantiles, strict=True):  # all NaN where a window is not complete
+file = sys.argv[3] if len(sys.argv) > 3 else "model.tflite"
+answers = Interpreter(str(bundle / file)).get_signature_runner()(window=window)
+direction, quantiles, volatility = (answers[name] for name in ("direction", "quantiles", "volatility"))
+for p, q, v in zip(direction, quantiles, volatility, strict=True):  # all NaN where a window is not complete
     print(*(f"{name} {share:.6f}" for name, share in zip(manifest["classes"], p, strict=True)), end="  ")
-    print(*(f"q{level:g} {value:+.6f}" for level, value in zip(manifest["quantiles"], q, strict=True)))
+    print(
+        *(f"q{level:g} {value:+.6f}" for level, value in zip(manifest["quantiles"], q, strict=True)), end="  "
+    )
+    print(f"volatility {v[0]:.6f}")
