@@ -119,6 +119,7 @@ def klinecast(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> CommandLine:
     """`klinecast` on an empty home, with no setting but that."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # xdist gives its workers one
     for name in [name for name in os.environ if name.startswith(("KLINECAST_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from market.errors import MarketError
 from market.store import KlineStore, RollReport, WriteResult
 from market.store import roll as rolling
 from market.store.cold import sha256_of
+from market.store.schema import SCHEMA_VERSION
 
 MakeBars = Callable[..., pl.DataFrame]
 T0, MINUTE, DAY = 1_700_006_400_000, 60_000, 86_400_000
@@ -59,7 +60,7 @@ def test_a_file_is_sorted_compressed_and_has_statistics(
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert all(column.compression == "ZSTD" and column.is_stats_set for column in columns.values())
     assert columns["open_time"].statistics.min == T0
-    assert pq.ParquetFile(path).metadata.metadata[b"klinecast.schema_version"] == b"2"
+    assert pq.ParquetFile(path).metadata.metadata[b"klinecast.schema_version"] == str(SCHEMA_VERSION).encode()
 
 
 def test_a_late_correction_wins_and_the_next_roll_takes_it_in(

@@ -20,7 +20,7 @@ from training.errors import DivergedError, ForecasterError, TrainingSetError
 from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
 from training.fitting import fit
 from training.fitting.checkpoint import CHECKPOINT_FILE, load_checkpoint
-from training.network.backend import keras
+from training.network.backend import keras, limit_threads
 from training.network.calibration import fit_calibration
 from training.network.forecaster_files import WEIGHTS_FILE, load_forecaster
 from training.network.model import MAX_LOG_RATIO, build_model, quantile_mixing, training_heads
@@ -41,7 +41,7 @@ config = training_set.manifest.config
 def die_in_the_second_epoch(progress):
     if progress.epoch == 2 and progress.step >= 3:
         os.kill(os.getpid(), signal.SIGKILL)
-fit.train(training_set, config, Path(sys.argv[2]), die_in_the_second_epoch)
+fit.train(training_set, config, Path(sys.argv[2]), die_in_the_second_epoch, threads=int(sys.argv[3]))
 """
 
 
@@ -53,7 +53,8 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_one_that_was_not(
     built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
 ) -> None:
     workdir, seen = tmp_path / "killed", []
-    command = [sys.executable, "-c", KILLED_CHILD, str(built.path), str(workdir)]
+    threads = str(limit_threads())  # of this process: another test may have limited them
+    command = [sys.executable, "-c", KILLED_CHILD, str(built.path), str(workdir), threads]
     child = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert (workdir / CHECKPOINT_FILE).is_file() and not (workdir / WEIGHTS_FILE).exists()
