@@ -150,14 +150,14 @@ class _Judge:
         }
 
     def sign(self, score: NDArray[np.floating]) -> Metrics:
-        """AUC of the sign of the return, with its interval."""
+        """AUC of the sign of the return, with its interval; None where there are too few blocks for one."""
         moved = self.outcomes.log_return != 0
         up = self.outcomes.log_return[moved] > 0
         found = scores.auc(score[moved], up)
         interval = scores.auc_interval(score[moved], up, self.time[moved], **self.bootstrap)
         return {
             "auc_sign": None if np.isnan(found) else found,
-            "auc_sign_interval": None if np.isnan(found) else list(interval),
+            "auc_sign_interval": None if interval is None else list(interval),
         }
 
     def quantiles(self, returns: NDArray[np.floating]) -> Metrics:

@@ -11,14 +11,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from training.errors import TrainingError
 from training.files import flush_to_disk
 
+Entry = TypeVar("Entry", bound=BaseModel)
+
 
 class LedgerError(TrainingError):
-    """A ledger cannot be written."""
+    """A ledger cannot be written, or an entry is not what belongs there."""
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
@@ -81,3 +85,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict):
             found.append(entry)
     return found
+
+
+def read_as(path: Path, kind: type[Entry]) -> list[Entry]:
+    """Return all whole entries as models of one kind, oldest first.
+
+    Raises
+    ------
+    LedgerError
+        An entry is none: somebody else wrote it.
+    """
+    try:
+        return [kind.model_validate(entry) for entry in read(path)]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LedgerError(
+            f"an entry is no {kind.__name__.lower()}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where=str(path),
+            remedy="take that line out",
+        ) from error

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from training.block_interval import LEAST_BLOCKS, block_interval, blocks_of
+
 Floats = NDArray[np.floating]
 
 PROBABILITY_FLOOR = 1e-6
@@ -55,7 +57,7 @@ def auc_interval(
     draws: int,
     seed: int,
     level: float = 0.95,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Confidence interval of the AUC by a bootstrap of blocks of time.
 
     All symbols of one time stay together, and neighbouring times too: their outcomes are not independent.
@@ -71,23 +73,24 @@ def auc_interval(
 
     Returns
     -------
-    (float, float)
-        Lower and upper percentile; NaN if the AUC is not defined.
+    (float, float) or None
+        Lower and upper end, see `training.block_interval.block_interval`; None with too few blocks, or if the AUC is
+        not defined.
     """
+    blocks = blocks_of(time, block)
+    if blocks < LEAST_BLOCKS:
+        return None
     _, row_time = np.unique(time, return_inverse=True)
-    times = int(row_time.max()) + 1 if len(row_time) else 0
+    times = int(row_time.max()) + 1
     ranked = RankedScores(score, positive)
     rng = np.random.default_rng(seed)
-    width = max(1, min(block, times))
+    width = max(1, block)
     found = []
-    for _ in range(draws if times else 0):
+    for _ in range(draws):
         starts = rng.integers(0, times - width + 1, -(-times // width))
         drawn = (starts[:, None] + np.arange(width)).ravel()[:times]
         found.append(ranked.auc(np.bincount(drawn, minlength=times).astype(float)[row_time]))
-    if not found or np.isnan(found).all():
-        return float("nan"), float("nan")
-    low, high = np.nanpercentile(found, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
+    return block_interval(ranked.auc(), np.array(found), level, blocks=blocks)
 
 
 def accuracy(predicted: NDArray[np.integer], outcome: NDArray[np.integer]) -> float:

@@ -55,6 +55,9 @@ def test_a_model_without_skill_says_so(world) -> None:
     low = SCORES | {"model": SCORES["model"] | {"auc_sign_interval": [0.49, 0.57]}}
     card = render_card(read_manifest(world.publish("v1", 0.0, metrics=low)))
     assert "No skill in the sign of the return is shown" in section(card, "Limits")
+    short = SCORES | {"model": SCORES["model"] | {"auc_sign_interval": None}}
+    told = section(render_card(read_manifest(world.publish("v3", 0.0, metrics=short))), "Limits")
+    assert "span too short a time for an interval" in told
     assert "without figures" in render_card(read_manifest(world.publish("v2", 0.0)))
 
 

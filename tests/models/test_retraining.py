@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -25,10 +26,11 @@ from kernels.catalogue import model_features
 from kernels.compute import FeatureBlock
 from kernels.feature_store import publish
 from market.intervals import DAY_MS
-from orchestration.defs.retraining import retrain_on_age
+from orchestration.defs.retraining import retrain_on_age, retrain_on_drift, retrain_weekly
 from tests.models.conftest import World
 from tests.training.conftest import INTERVAL, NAMES
 from training.lifecycle.registry import use_model
+from training.lifecycle.trials import record_trial
 
 BARS_A_DAY = 288
 
@@ -44,6 +46,12 @@ def at(home: Path, monkeypatch: pytest.MonkeyPatch):
     current_settings.cache_clear()
 
 
+@pytest.fixture
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
 def publish_features(world: World, bars: int, shift: float = 0.0) -> None:
     """Publish the first bars of the market's features, the last day of them moved by `shift` deviations."""
     values = world.market.block.values[:, :bars].copy()
@@ -52,7 +60,7 @@ def publish_features(world: World, bars: int, shift: float = 0.0) -> None:
     publish(FeatureBlock(values, block.names, block.open_time[:bars], block.symbols), INTERVAL, world.home)
 
 
-def test_age_asks_once_a_span_and_only_for_newer_bars(world, at) -> None:
+def test_age_asks_once_until_something_is_trained_and_only_for_newer_bars(world, at) -> None:
     at(3)
     assert isinstance(due_by_age(Home()), NotDue), "there is nothing that could be old"
     publish_features(world, 700)
@@ -61,13 +69,19 @@ def test_age_asks_once_a_span_and_only_for_newer_bars(world, at) -> None:
     young = due_by_age(Home())
     assert isinstance(young, NotDue)
     assert "1.9 days old; 2 days are allowed" in young.words
-    keys = []
     for day in (4.2, 5.9, 6.2):
         at(day)
         due = due_by_age(Home())
         assert isinstance(due, Due)
-        keys.append(due.run_key)
-    assert keys == [f"age:{version}:1", f"age:{version}:1", f"age:{version}:2"]
+        assert due.run_key == f"retrain:{version}:{int(2.1 * DAY_MS)}"
+    assert isinstance(due_by_age(Home(), int(4.3 * DAY_MS)), NotDue), "it failed, but not two days ago"
+    assert isinstance(due_by_age(Home(), int(4.1 * DAY_MS)), Due)
+    record_trial(world.home, "half", kind="training", state="failed", at=int(4.3 * DAY_MS))
+    begun = due_by_age(Home())
+    assert isinstance(begun, NotDue)
+    assert "is not yet 2 days old" in begun.words
+    at(6.4)
+    assert isinstance(due_by_age(Home()), Due)
     publish_features(world, 640)
     stale = due_by_age(Home())
     assert isinstance(stale, NotDue)
@@ -77,7 +91,7 @@ def test_age_asks_once_a_span_and_only_for_newer_bars(world, at) -> None:
     assert isinstance(due_by_age(Home()), NotDue), "a newer one, champion or not, has had its chance"
 
 
-def test_drift_asks_once_a_champion_and_span(world, at) -> None:
+def test_drift_asks_once_and_not_soon_after_a_decision(world, at) -> None:
     at(8)
     assert isinstance(due_by_drift(Home()), NotDue), "there is no champion"
     world.publish("v1", 0.0, seen=1800, names=NAMES)
@@ -89,12 +103,56 @@ def test_drift_asks_once_a_champion_and_span(world, at) -> None:
     publish_features(world, 2400, shift=3.0)
     found = due_by_drift(Home())
     assert isinstance(found, Due)
-    assert found.run_key == "drift:v1:8"
+    assert found.run_key == "retrain:v1:0"
     assert "no longer looks as in training" in found.words
     at(8.9)
     assert due_by_drift(Home()) == found
     publish_features(world, 1840, shift=3.0)
     assert isinstance(due_by_drift(Home()), NotDue), "bars that it has seen are no news"
+    publish_features(world, 2400, shift=3.0)
+    use_model(world.home, "v1", at=int(8.2 * DAY_MS), by="me")
+    recent = due_by_drift(Home())
+    assert isinstance(recent, NotDue)
+    assert "KLINECAST_DRIFT_DAYS" in recent.words
+    at(9.3)
+    assert isinstance(due_by_drift(Home()), Due)
+
+
+def test_one_retraining_is_asked_for_whoever_asks(world, at, dagster_instance) -> None:
+    """Age and drift are due at once, and again at another span's beginning while the first run goes on."""
+    world.publish("v1", 0.0, seen=1800, names=NAMES, created_at=5 * DAY_MS)
+    use_model(world.home, "v1", at=1, by="me")
+    publish_features(world, 2400, shift=3.0)
+    instance = dagster_instance
+    context = dg.build_sensor_context(instance)
+    at(8.95)
+    asked = [retrain_on_age(context), retrain_on_drift(context)]
+    assert all(isinstance(found, dg.RunRequest) for found in asked)
+    assert len({found.run_key for found in asked}) == 1
+    sensors = (retrain_on_age, retrain_on_drift)
+
+    def skipped(why: str) -> bool:
+        found = [sensor(context) for sensor in sensors]
+        return all(isinstance(s, dg.SkipReason) and why in (s.skip_message or "") for s in found)
+
+    def run(status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        return dg.DagsterRun(job_name="train_and_export", tags=dict(asked[0].tags), status=status)
+
+    going = instance.add_run(run(dg.DagsterRunStatus.STARTED))
+    for day in (8.95, 9.01, 12.0):
+        at(day)
+        assert skipped("under way")
+    weekly = retrain_weekly(dg.build_schedule_context(instance))
+    assert isinstance(weekly, dg.SkipReason)
+    instance.delete_run(going.run_id)
+    instance.add_run(run(dg.DagsterRunStatus.FAILURE))
+    at(9.01)
+    assert skipped("is not yet")
+    at(11.0)
+    again = retrain_on_age(context)
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != asked[0].run_key, "Dagster would take the former run for this one"
+    assert isinstance(retrain_weekly(dg.build_schedule_context(instance)), dg.RunRequest)
 
 
 def test_the_sensor_asks_with_a_key_and_says_why_it_does_not(world, at) -> None:
@@ -106,7 +164,7 @@ def test_the_sensor_asks_with_a_key_and_says_why_it_does_not(world, at) -> None:
     at(5)
     asked = retrain_on_age(dg.build_sensor_context(instance))
     assert isinstance(asked, dg.RunRequest)
-    assert asked.run_key == "age:v1:2"
+    assert asked.run_key == "retrain:v1:0"
 
 
 def test_a_retraining_has_the_champion_s_settings(world, at) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from assets.forecaster_config import ForecasterForm, forecaster_config
+from assets.training_set import published_features
+from kernels.catalogue import joined_features, model_features
+from kernels.compute import FeatureBlock
+from kernels.feature_store import publish
+from market.intervals import INTERVAL_MS
 from tests.training.conftest import INTERVAL, PlantedMarket, plant
 from training.config import ForecasterConfig
 from training.data.dataset import build_training_set
-from training.data.feature_choice import choose_features, without_groups
+from training.data.feature_choice import choose_features, scales, without_groups
 from training.data.training_set import TrainingSet
 from training.errors import TrainingSetError
 from training.lifecycle.search import (
@@ -20,9 +27,10 @@ from training.lifecycle.search import (
     SearchError,
     SearchResult,
     SearchSettings,
+    _Search,
     search,
 )
-from training.lifecycle.search_space import SearchSpace
+from training.lifecycle.search_space import WITHOUT, SearchSpace, draw
 from training.lifecycle.trials import Trial, count_trials, read_trials
 from training.progress import Progress
 
@@ -91,10 +99,36 @@ def test_the_best_is_written_as_a_run_config(searched) -> None:
     complete = [trial for trial in found.trials if trial.state == "complete"]
     assert found.best.details["validation_loss"] == min(t.details["validation_loss"] for t in complete)
     config = yaml.safe_load((home / BEST_SETTINGS).read_text())["ops"]["training_set"]["config"]
-    groups = config.pop("left_out_groups")
-    assert groups == list(found.choice.left_out_groups)
+    assert config.pop("intervals") == [INTERVAL]
+    assert set(found.choice.left_out_groups) - {"own"} <= set(config.pop("left_out_groups"))
     written = ForecasterConfig(**config)
     assert written == found.choice.config(TINY), "the budget of the search is no setting of the best"
+
+
+def test_the_run_config_trains_what_the_search_found(home, data) -> None:
+    """Of a set with a longer interval and without a group, whichever further group the best trial leaves out."""
+    rng, bars = np.random.default_rng(0), 3_000
+    for interval, names in (("5m", model_features()), ("1h", joined_features())):
+        step = INTERVAL_MS[interval]
+        times = np.arange(bars * INTERVAL_MS["5m"] // step, dtype=np.int64) * step
+        values = rng.random((len(names), len(times), 2), np.float32)
+        publish(FeatureBlock(values, names, times, ("A", "B")), interval, home)
+    asked = TINY.model_copy(
+        update={"targets": "every", "precision": "float32", "quantiles": (0.2, 0.5), "calibrate": False}
+    )
+    asked = asked.model_copy(update={"volatility_feature": scales(model_features())[0]})
+    block = published_features(home, ("5m", "1h"), ("clock",))
+    manifest = data.manifest.model_copy(update={"config": asked, "feature_names": block.names})
+    searched = _Search(home, replace(data, manifest=manifest), SETTINGS, 1, SearchSpace(), 1)
+    groups = [name for name in searched.parameters if name.startswith(WITHOUT)]
+    assert {"without_volatility", "without_trend"} <= set(groups) and "without_clock" not in groups
+    for left_out in (None, *groups):
+        choice = draw(searched.parameters, lambda name, values, out=left_out: values[name == out])
+        written = yaml.safe_load(yaml.safe_dump(searched.run_config(choice)))
+        config = dict(written["ops"]["training_set"]["config"])
+        intervals, without = tuple(config.pop("intervals")), tuple(config.pop("left_out_groups"))
+        assert published_features(home, intervals, without).names == choice.features(block.names)
+        assert forecaster_config(ForecasterForm(**config)) == choice.config(asked)
 
 
 def test_neither_an_interruption_nor_the_test_split_changes_what_is_found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from training import ledger
 from training.export.bundle import BundleError
 from training.ledger import LedgerError
-from training.lifecycle.registry import find_model, list_models, read_decisions, use_model
+from training.lifecycle.registry import deciding, find_model, list_models, read_decisions, use_model
 from training.lifecycle.trials import LEDGER, count_trials, read_trials, record_trial, trial_name, trial_of
 
 
@@ -73,6 +74,31 @@ def test_every_trial_counts_once_whatever_became_of_it(home: Path) -> None:
     assert found["bad"].details["problem"] == "ValueError: broken"
     assert found["stopped"].at == 3
     assert (home / LEDGER).is_file()
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"half": 1}', b'{"trial": "a", "kind": "k", "state": "odd", "at": 1, "details": {}}']
+)
+def test_a_foreign_entry_among_the_trials_is_named(home: Path, line: bytes) -> None:
+    record_trial(home, "a", kind="k", state="begun", at=1)
+    with (home / LEDGER).open("ab") as file:
+        file.write(line + b"\n")
+    for read in (count_trials, read_trials):
+        with pytest.raises(LedgerError, match="no trial") as refused:
+            read(home)
+        assert str(home / LEDGER) in refused.value.where and "take that line out" in refused.value.remedy
+
+
+def test_a_person_waits_for_a_decision_that_is_taking_effect(world) -> None:
+    world.publish("v1", 0.0)
+    with ThreadPoolExecutor(1) as others:
+        with deciding(world.home):
+            chosen = others.submit(use_model, world.home, "v1", at=1, by="me")
+            with pytest.raises(TimeoutError):
+                chosen.result(timeout=0.2)
+            assert read_decisions(world.home) == [] and world.current() is None
+        assert chosen.result(timeout=20).champion is None
+    assert world.current() == "v1"
 
 
 def test_a_trial_s_name_depends_on_all_that_it_is_given() -> None:

@@ -41,6 +41,8 @@ def test_what_a_forecaster_does_not_look_at_is_worth_nothing(strong: TrainingSet
     assert noise.log_loss == noise.auc_sign == noise.pinball == 0 and noise.log_loss_interval == (0, 0)
     assert by_group["scale"].log_loss == 0 and by_group["scale"].pinball > 0, "quantiles alone look at it"
     assert permutation_importance(of_takers_alone, strong, groups=groups, draws=200) == found
+    short = permutation_importance(of_takers_alone, strong, groups=groups, rows=50, draws=20)
+    assert [one.log_loss_interval for one in short] == [None] * 3, "50 rows fill two blocks"
     with pytest.raises(EvaluationError, match="no feature 'rsi_99'"):
         permutation_importance(of_takers_alone, strong, groups={"x": ("rsi_99",)})
 
@@ -112,6 +114,20 @@ def test_served_predictions_are_judged_once_their_outcome_is_known(slope: float,
     assert all(0.7 < one.coverage < 0.9 for one in found.periods)
     if slope > 0:
         assert all(one.auc_sign is not None and one.auc_sign > 0.55 for one in found.periods)
+
+
+def test_rows_of_a_few_sweeps_are_no_evidence_however_many() -> None:
+    """300 symbols that all moved against the forecast, in each of 19 blocks of 8 horizons of two sweeps."""
+    time = np.repeat(np.arange(2 * 16 * 9 + 2) * 900_000, 300)
+    up, quantile = np.full(len(time), 0.6), np.full(len(time), 0.01)
+    given = (time, 0.9 - up, up, -quantile, quantile, np.full(len(time), -0.01))
+    found = served_skill(*given, horizon_ms=1_800_000)
+    assert (found.gain_interval, found.worse) == (None, False)
+    assert found.gain is not None and found.gain < 0
+    assert "fills 9 blocks of 8 horizons, 10 are needed" in found.words
+    longer = np.repeat(np.arange(2 * 16 * 10) * 900_000, 300)
+    many = [np.resize(column, len(longer)) for column in given[1:]]
+    assert served_skill(longer, *many, horizon_ms=1_800_000).worse, "enough of them are"
 
 
 def test_few_outcomes_say_nothing() -> None:

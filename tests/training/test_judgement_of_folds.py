@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from training.data.dataset import TrainingSet, build_training_set
 from training.errors import EvaluationError, TrainingSetError
 from training.judgement import Judgement, JudgementSettings, in_words, judge_folds, render_html
 from training.judgement.forecasts import FORECASTER
+from training.judgement.words import headline
 
 SETTINGS = JudgementSettings(
     folds=2, draws=200, baselines=("always_flat", "persistence", "base_rate", "logistic", "har", "har_log")
@@ -136,3 +138,27 @@ def test_a_machine_without_what_a_baseline_needs_is_judged_without_it_and_told(
     assert "boosting" not in without.settings.baselines
     told = [line for line in in_words(without) if line.startswith("Left out: the gradient boosting.")]
     assert "libgomp1" in told[0]
+
+
+def test_a_span_of_few_blocks_is_told_and_decides_nothing(judged, tmp_path: Path) -> None:
+    data, found, work, begun = judged
+    kept = Path(shutil.copytree(work, tmp_path / "work"))
+    again: list[str] = []
+    long_blocks = SETTINGS.model_copy(update={"block_horizons": 30})
+    short = judge_folds(
+        data, found.config, kept, settings=long_blocks, begun=lambda fold, name: again.append(name)
+    )
+    assert not again and begun, "the same forecasts"
+    assert short.blocks is not None and short.blocks < 10 <= (found.blocks or 0)
+    assert {d.verdict for d in short.differences} == {"cannot be told"}
+    figures = [f for scores in short.scores.values() for f in scores.values()]
+    bins = [b for classes in short.reliability.values() for points in classes.values() for b in points]
+    assert all(f.low is None and f.high is None for f in (*figures, *bins))
+    for line in (*in_words(short)[:2], headline(short)):
+        assert f"it holds {short.blocks} blocks of 90 bars, 10 are needed" in line
+    assert "by chance alone" not in "\n".join(in_words(short))
+    assert "span is too short" in render_html(short) and Judgement.load(kept) == short
+    former = found.model_dump(mode="json", exclude={"blocks"})
+    assert "better than chance" in "\n".join(in_words(Judgement.model_validate(former))), (
+        "of a former version"
+    )

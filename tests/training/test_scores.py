@@ -53,7 +53,8 @@ def test_the_interval_knows_that_symbols_move_together(rng: np.random.Generator)
     assert width(20, 5) == pytest.approx(width(1, 5), rel=0.02)
     low, high = scores.auc_interval(score, up, time, block=5, draws=200, seed=1)
     assert low < scores.auc(score, up) < high
-    assert np.isnan(scores.auc_interval(score, np.ones(400, bool), time, block=5, draws=9, seed=1)).all()
+    assert scores.auc_interval(score, np.ones(400, bool), time, block=5, draws=9, seed=1) is None
+    assert scores.auc_interval(score, up, time, block=41, draws=9, seed=1) is None, "nine blocks"
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says(rng: np.random.Generator) -> None:

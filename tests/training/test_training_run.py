@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,18 @@ from training.data.dataset import TrainingSet, build_training_set
 from training.errors import DivergedError, ForecasterError, TrainingSetError
 from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
 from training.fitting import fit
-from training.fitting.checkpoint import CHECKPOINT_FILE, load_checkpoint
+from training.fitting.checkpoint import CHECKPOINT_FILE, DIVERGED_FILE, load_checkpoint
+from training.fitting.warm_start import seen_of_test, unseen_validation
 from training.network.backend import keras, limit_threads
 from training.network.calibration import fit_calibration
-from training.network.forecaster_files import WEIGHTS_FILE, load_forecaster
+from training.network.forecaster_files import (
+    META_FILE,
+    WEIGHTS_FILE,
+    ForecasterMeta,
+    InitialForecaster,
+    load_forecaster,
+    load_meta,
+)
 from training.network.model import MAX_LOG_RATIO, build_model, quantile_mixing, training_heads
 from training.progress import Progress
 
@@ -230,6 +239,63 @@ def test_training_can_begin_with_another_forecaster_and_says_so(
         fit.train(replace(data, manifest=renamed), config, tmp_path / "other", initial=seeing)
     with pytest.raises(ForecasterError, match="no trained forecaster"):
         fit.train(built, tiny, tmp_path / "other", initial=tmp_path / "nowhere")
+    assert not (tmp_path / "other").exists(), "nothing was begun"
+
+
+def with_meta(forecaster: Path, folder: Path, **changed: Any) -> ForecasterMeta:
+    """Copy a forecaster, with another description."""
+    shutil.copytree(forecaster, folder)
+    meta = load_meta(forecaster).model_copy(update=changed)
+    (folder / META_FILE).write_text(meta.model_dump_json())
+    return meta
+
+
+def test_a_warm_start_must_not_have_seen_the_test_split(
+    strong: tuple[Any, TrainingSet], seeing: Path, tmp_path: Path
+) -> None:
+    """Splits are shares of time: with other bars, the test split may lie where a forecaster was fitted before."""
+    market, data = strong
+    config, block = data.manifest.config, market.block
+    part = replace(block, values=block.values[:, :2000], open_time=block.open_time[:2000])
+    earlier = build_training_set(part, market.close[:2000], "5m", config, tmp_path / "earlier")
+    with pytest.raises(ForecasterError, match=r"fitted or tuned on bars until .* test split begins"):
+        fit.train(earlier, config, tmp_path / "run", initial=seeing)
+
+    test = data.manifest.spans["test"].first_open_time
+    told = {"weights_sha256": "a", "run_id": "b", "training_set_id": "c"}
+    embargo = config.horizon * 300_000
+    for until, allowed in ((None, False), (test - embargo, False), (test - embargo - 1, True)):
+        folder = tmp_path / f"from-{until}"
+        meta = with_meta(seeing, folder, initial=InitialForecaster(**told, seen_until=until))
+        assert (seen_of_test(folder, data) is None) == allowed, (
+            "what the one before it has seen counts as well"
+        )
+        assert until is None or meta.seen_until == until
+
+
+def test_a_warm_start_goes_by_validation_rows_that_the_weights_have_not_seen(
+    strong: tuple[Any, TrainingSet], seeing: Path, tmp_path: Path
+) -> None:
+    _, data = strong
+    config = data.manifest.config.model_copy(update={"epochs": 1, "batch_size": 1000})
+    times, spans = data.times("validation"), load_meta(seeing).spans
+    until = int(np.median(times))
+    ended = spans["validation"].model_copy(update={"last_label_time": until})
+    with_meta(seeing, tmp_path / "parent", spans=spans | {"validation": ended})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / DIVERGED_FILE).touch()
+    trained = fit.train(data, config, tmp_path / "run", initial=tmp_path / "parent")
+    assert not (tmp_path / "run" / DIVERGED_FILE).exists(), "that was another run"
+    unseen = int((times > until + config.horizon * 300_000).sum())
+    assert 100 <= unseen < len(times) / 2
+    assert trained.meta.calibration.rows == unseen
+    assert trained.meta.initial is not None and trained.meta.initial.unseen_validation_rows == unseen
+    assert trained.meta.initial.seen_until == until
+    few = ended.model_copy(update={"last_label_time": int(times[-1]) - 50 * 300_000})
+    assert (
+        unseen_validation(load_meta(seeing).model_copy(update={"spans": {**spans, "validation": few}}), data)
+        is None
+    )
 
 
 def test_early_stopping_keeps_the_best_epoch(
@@ -250,6 +316,17 @@ def test_a_loss_that_is_not_finite_is_told(
         fit.train(broken, tiny, tmp_path)
     with pytest.raises(TrainingSetError, match="horizon"):
         fit.train(built, tiny.model_copy(update={"horizon": 9}), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy on what has no end
+def test_weights_beyond_all_bounds_have_diverged_too(
+    built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    """The loss is still finite, but nothing can be calibrated any more."""
+    wild = tiny.model_copy(update={"learning_rate": 1e30, "epochs": 1})
+    with pytest.raises(DivergedError, match="cannot be calibrated"):
+        fit.train(built, wild, tmp_path)
+    assert (tmp_path / DIVERGED_FILE).is_file() and not (tmp_path / WEIGHTS_FILE).exists()
 
 
 def test_mixed_precision_with_xla_trains_and_loads_as_float32(

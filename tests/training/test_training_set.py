@@ -12,6 +12,7 @@ import pytest
 
 from training.config import ForecasterConfig
 from training.data.dataset import TrainingSet, build_training_set, evenly
+from training.data.feature_choice import choose_features
 from training.data.splits import SPLITS
 from training.errors import TrainingSetError
 
@@ -165,6 +166,28 @@ def test_a_set_of_the_former_format_says_that_it_has_to_be_built_again(built: Tr
     with pytest.raises(TrainingSetError, match="format_version 1, this code reads 2") as caught:
         TrainingSet.load(built.path)
     assert "built anew" in caught.value.remedy
+
+
+def test_values_of_another_type_are_damage(built: TrainingSet) -> None:
+    path = built.path / "log_return.npy"
+    path.write_bytes(path.read_bytes().replace(b"<f4", b"<i4", 1))
+    with pytest.raises(TrainingSetError, match="damaged: int32, expected float32"):
+        TrainingSet.load(built.path)
+
+
+def test_features_are_chosen_from_the_open_set_not_from_one_that_took_its_place(
+    market: Any, built: TrainingSet, tiny: ForecasterConfig, tmp_path: Path
+) -> None:
+    """Another run may build the set again in the meantime: labels of other bars would be learned."""
+    later = replace(market.block, values=market.block.values[:, 60:], open_time=market.block.open_time[60:])
+    newer = build_training_set(later, market.close[60:], INTERVAL, tiny, built.path)
+    chosen = choose_features(built, built.feature_names[:3], tmp_path / "chosen")
+    assert chosen.open_time[0] == built.open_time[0] != newer.open_time[0]
+    for name in ("open_time", "close", "direction", "log_return", "realised_volatility", "volatility"):
+        assert np.array_equal(getattr(chosen, name), getattr(built, name), equal_nan=True), name
+    assert all(np.array_equal(chosen.rows[split], built.rows[split]) for split in SPLITS)
+    rows = built.rows["test"][:9]
+    assert np.array_equal(chosen.windows(rows), built.windows(rows)[:, :, :3])
 
 
 def test_a_price_that_stands_still_teaches_no_volatility(

@@ -48,9 +48,11 @@ def shuffled_labels(data: TrainingSet, *, seed: int = 0) -> TrainingSet:
 
     - Labels of neighbouring bars overlap, so single labels must not be dealt out: two bars that share most of a label
       could fall to either side. Whole blocks keep that overlap where it was, and with it the width of intervals.
-    - A block is at least window + horizon bars long and never stays in place, so a label lies wholly outside of the
-      window that it is given to, before it or after it. What slow features remember beyond the window is of no use,
-      since the distance differs from block to block and from symbol to symbol.
+    - A block never stays in place and is longer than the horizon, so no label lies where the true one does. Where a
+      sixth of the split is as long as window + horizon, a block is, too, and a label lies wholly outside of the window
+      that it is given to. In shorter splits a block is about a sixth of them, and a label may lie inside a window that
+      comes less than window + horizon bars later. That, and what slow features remember beyond the window, is of
+      little use, since the distance differs from block to block and from symbol to symbol.
     - The length shares no factor with the hours of a day and the days of a week. A circular shift, or blocks of whole
       days, would keep the hour of a label in step with that of its window, and how lively an hour is can be learned.
     - Training labels stay among the training labels: were they exchanged with those of the test, more rises here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,12 +38,13 @@ def choose_features(data: TrainingSet, names: Sequence[str], out: Path) -> Train
     """Write a training set of some features of `data`, and open it.
 
     Rows, targets and splits are those of `data`, so that losses on it can be compared; windows that only a feature
-    left out would have made incomplete are not taken in.
+    left out would have made incomplete are not taken in. Everything is copied from the open arrays, not from the files
+    at `data.path`: another process may have put a newer training set there.
 
     Parameters
     ----------
     data
-        A training set, not a view of one.
+        A training set.
     names
         Features to keep, in their order; the one that scales the targets must be among them.
     out
@@ -71,7 +71,8 @@ def choose_features(data: TrainingSet, names: Sequence[str], out: Path) -> Train
         _copy(data.features, at, folder / "features.npy")
         for array in ARRAYS:
             if array != "features":
-                os.link(data.path / f"{array}.npy", folder / f"{array}.npy")
+                values = data.rows[array] if array in data.rows else getattr(data, array)
+                np.save(folder / f"{array}.npy", values, allow_pickle=False)
         norm = manifest.normalisation
         parts = [norm.mean, norm.std]
         mean, std = (tuple(part[i] for i in at) for part in parts)

@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from training.errors import TrainingSetError
 
 SPLITS = ("train", "validation", "test")
+SEEN_SPLITS = ("train", "validation")
+"""Splits that a model is fitted to, stopped by and calibrated on: it has seen their bars, labels included."""
 
 
 class SplitSpan(BaseModel):

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kernels.joins import intervals_of
 from kernels.windows import window_view
 from training.config import ForecasterConfig, Normalisation
+from training.data.array_files import DamagedArraysError, map_array
 from training.data.splits import SPLITS, SplitSpan
 from training.errors import TrainingSetError
 
@@ -44,6 +45,13 @@ ARRAYS = (
     "direction",
     *SPLITS,
 )
+_DTYPES = {
+    "open_time": np.int64,
+    "close": np.float64,
+    "direction": np.int8,
+    **dict.fromkeys(SPLITS, np.int32),
+}
+"""Of the arrays that are not float32."""
 
 
 class TrainingSetManifest(BaseModel):
@@ -129,11 +137,20 @@ class TrainingSet:
         Raises
         ------
         TrainingSetError
-            A file is absent, damaged, or does not fit the others.
+            A file is absent, damaged, or does not fit the others; or another set took the folder's place just now.
         """
         path = Path(path)
         manifest = _read_manifest(path / MANIFEST_FILE)
         arrays = {name: _map(path / f"{name}.npy") for name in ARRAYS}
+        for name, array in arrays.items():
+            if array.dtype != (expected_type := np.dtype(_DTYPES.get(name, np.float32))):
+                raise _damaged(path / f"{name}.npy", f"{array.dtype}, expected {expected_type}")
+        if _read_manifest(path / MANIFEST_FILE) != manifest:  # arrays of the one, description of the other
+            raise TrainingSetError(
+                "another training set took the place of this one while it was opened",
+                where=str(path),
+                remedy="start again",
+            )
         rows = {split: arrays.pop(split) for split in SPLITS}
         T, S, F = len(arrays["open_time"]), len(manifest.symbols), len(manifest.feature_names)
         for name, array in arrays.items():
@@ -239,6 +256,6 @@ def _check_format(content: bytes, path: Path) -> None:
 
 def _map(path: Path) -> np.ndarray:
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        return map_array(path)
+    except DamagedArraysError as error:
         raise _damaged(path, str(error)) from error

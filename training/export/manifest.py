@@ -80,6 +80,10 @@ class Manifest(_Part):
     symbols: tuple[str, ...] = Field(description="symbols that it was trained on")
     training_span: Span = Field(description="bars seen in training")
     split_spans: dict[str, dict[str, int]] = Field(description="where train, validation and test lie")
+    seen_until: int | None = Field(
+        default=None,
+        description="last bar that it, or one whose weights it goes back to, was fitted or tuned on; may be absent",
+    )
     metrics: dict[str, Any] = Field(description="figures of the evaluation on the test split")
     parity: dict[str, ParityReport] = Field(description="per file: how it compares with the Keras model")
     library_versions: dict[str, str] = Field(description="libraries that trained and exported it")
@@ -121,6 +125,7 @@ def describe(
         symbols=meta.symbols,
         training_span=Span(start=train.first_feature_time, end=train.last_label_time),
         split_spans={name: span.model_dump() for name, span in meta.spans.items()},
+        seen_until=meta.seen_until,
         metrics=metrics,
         parity={},
         library_versions=library_versions(meta),

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.data.array_files import DamagedArraysError, read_arrays
 from training.files import publish
 from training.network.forecaster_files import EpochRecord
 
 CHECKPOINT_FILE = "checkpoint.npz"
+DIVERGED_FILE = "diverged.txt"
+"""Beside the checkpoint of a run that is over because it diverged."""
 _STATE = "state"
 
 log = logging.getLogger(__name__)
@@ -59,10 +62,9 @@ def load_checkpoint(workdir: Path, run_id: str) -> tuple[RunState, dict[str, lis
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
         state = RunState.model_validate_json(arrays.pop(_STATE).tobytes())
-    except (OSError, ValueError, KeyError, EOFError, ValidationError) as error:
+    except (DamagedArraysError, KeyError, ValidationError) as error:
         log.warning("the checkpoint %s is damaged (%s); training starts over", path, error)
         return None
     if state.run_id != run_id:

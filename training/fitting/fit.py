@@ -15,8 +15,9 @@ from pathlib import Path
 
 from training.config import ForecasterConfig
 from training.data.training_set import TrainingSet
-from training.errors import ForecasterError, TrainingSetError
-from training.fitting.checkpoint import RunState, load_checkpoint
+from training.errors import DivergedError, ForecasterError, TrainingSetError
+from training.files import write_atomically
+from training.fitting.checkpoint import DIVERGED_FILE, RunState, load_checkpoint
 from training.fitting.training_run import TrainingRun
 from training.fitting.warm_start import initial_weights
 from training.network.backend import keras, limit_threads
@@ -85,19 +86,22 @@ def train(
     TrainingSetError
         The training set was built with other settings.
     ForecasterError
-        `initial` cannot be loaded, or has other features or shapes.
+        `initial` cannot be loaded, has other features or shapes, or has seen bars of the test split.
     DivergedError
-        The loss became infinite or not a number.
+        The loss became infinite or not a number, or the answers did; `DIVERGED_FILE` in `workdir` says so, too.
     """
     _check_settings(training_set, config)
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     threads = limit_threads(threads)  # before the device is looked at, which starts the backend
     computation = choose_computation(config)
     environment = _environment(threads) | computation.record()
     begun_with = None if initial is None else initial_weights(Path(initial), training_set, config)
     origin = None if begun_with is None else begun_with.origin
     run_id = run_id_of(training_set, config, environment, origin)
+    workdir.mkdir(
+        parents=True, exist_ok=True
+    )  # now that nothing is wrong: a folder means a training that was begun
+    (workdir / DIVERGED_FILE).unlink(missing_ok=True)
     found = load_checkpoint(workdir, run_id)
     if found and found[0].finished and (meta := _finished(workdir)) is not None:
         log.info("this training run is already finished in %s", workdir)
@@ -109,13 +113,19 @@ def train(
         run_id,
         progress,
         None if begun_with is None else begun_with.weights,
+        None if begun_with is None else begun_with.validation,
     )
     if found:
         run.restore(*found)
         log.info("training goes on after epoch %d", len(run.state.history))
-    run.to_the_end()
+    try:
+        run.to_the_end()
+        calibration = run.calibration()
+    except DivergedError as error:
+        write_atomically(workdir / DIVERGED_FILE, str(error).encode())
+        raise
     described = _meta(training_set, config, run.state, environment)
-    described = described.model_copy(update={"calibration": run.calibration(), "initial": origin})
+    described = described.model_copy(update={"calibration": calibration, "initial": origin})
     meta = save_forecaster(run.model, described, workdir)
     run.checkpoint(finished=True)
     return _result(workdir, meta)
@@ -148,7 +158,7 @@ def run_id_of(
     """Hash of all that a run's result depends on."""
     settings = config.model_dump(mode="json")
     parts = [FORMAT_VERSION, settings, training_set.manifest.training_set_id, environment]
-    parts += [] if origin is None else [origin.weights_sha256]
+    parts += [] if origin is None else [origin.weights_sha256, origin.seen_until]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from training.config import Calibration, ForecasterConfig
 from training.data.dataset import evenly
@@ -63,8 +64,10 @@ class TrainingRun:
         run_id: str,
         progress: ProgressCallback | None,
         initial: Sequence[np.ndarray] | None = None,
+        validation: np.ndarray | None = None,
     ) -> None:
         self.data, self.config, self.workdir, self.progress = data, config, workdir, progress
+        self.validation = np.arange(len(data.rows["validation"])) if validation is None else validation
         self.state = RunState(run_id=run_id)
         self.best: list[np.ndarray] = []
         keras.utils.set_random_seed(config.seed)
@@ -153,11 +156,18 @@ class TrainingRun:
         self._take(record)
 
     def _validation(self, targets: TargetFunction = last_bar_targets) -> WindowBatches:
-        kept = evenly(len(self.data.rows["validation"]), self.config.validation_windows, self.config.seed)
+        among = self.validation
+        kept = among[evenly(len(among), self.config.validation_windows, self.config.seed)]
         return WindowBatches(self.data, "validation", kept, 4 * self.batch_size, targets)
 
     def calibration(self) -> Calibration:
-        """Fit the corrections of the outputs to the validation windows; after `to_the_end`."""
+        """Fit the corrections of the outputs to the validation windows; after `to_the_end`.
+
+        Raises
+        ------
+        DivergedError
+            The answers are not finite, or so large that no correction can be worked out.
+        """
         if not self.config.calibrate:
             return Calibration()
         with self._validation() as unseen:
@@ -165,15 +175,24 @@ class TrainingRun:
             outcomes = self.data.outcomes(np.asarray(self.data.rows["validation"][unseen.order]))
         if self.config.targets == "every":
             said = {name: answers[:, -1] for name, answers in said.items()}
-        return fit_calibration(
-            said["direction_logits"],
-            said["scaled_quantiles"],
-            np.exp(said["log_volatility_ratio"][:, 0]) * outcomes.volatility,
-            direction=outcomes.direction,
-            scaled_return=outcomes.scaled,
-            realised_volatility=outcomes.realised_volatility,
-            levels=self.config.quantiles,
-        )
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # it shows in the result, which is refused
+                return fit_calibration(
+                    said["direction_logits"],
+                    said["scaled_quantiles"],
+                    np.exp(said["log_volatility_ratio"][:, 0]) * outcomes.volatility,
+                    direction=outcomes.direction,
+                    scaled_return=outcomes.scaled,
+                    realised_volatility=outcomes.realised_volatility,
+                    levels=self.config.quantiles,
+                )
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DivergedError(
+                f"the answers to validation windows cannot be calibrated: {problem}",
+                where=f"the best epoch, {self.state.best_epoch}, of {self.workdir}",
+                remedy="lower learning_rate, or use precision float32",
+            ) from error
 
     def _take(self, record: EpochRecord) -> None:
         """Judge a finished epoch."""

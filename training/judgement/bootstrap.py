@@ -3,7 +3,8 @@
 A score is a function of sums over time: a ratio of two of them, say. So each is kept as columns (T, K) of its sums
 per bar, with all symbols of a bar together, since their outcomes depend on each other; a draw puts blocks of
 neighbouring bars together until they are as long as the sample, and is one product of a sparse matrix with the sums of
-all blocks. Every score of every forecast is drawn from the same blocks, so that differences of draws are paired.
+all blocks. Every score of every forecast is drawn from the same blocks, so that differences of draws are paired. What
+interval follows from the draws stands in training/block_interval.py.
 """
 
 from __future__ import annotations
@@ -83,12 +84,3 @@ class BlockDraws:
         np.cumsum(columns, axis=0, out=up_to[1:])
         found: Floats = self._chosen @ (up_to[self._width :] - up_to[: -self._width])
         return found
-
-
-def interval(draws: Floats, level: float) -> tuple[float, float]:
-    """Percentile interval of draws; NaN where a score cannot be told in any of them."""
-    known = draws[np.isfinite(draws)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from training.baselines.protocol import Predict, Rows, Said, said_of_forecast
 from training.baselines.registry import baseline
 from training.config import ForecasterConfig
+from training.data.array_files import DamagedArraysError, read_arrays
 from training.data.dataset import evenly
 from training.data.folds import Fold
 from training.data.training_set import TrainingSet
@@ -146,8 +146,8 @@ def _write(file: Path, made: Made) -> None:
 def _read(file: Path) -> Made | None:
     """Read kept forecasts; None where there are none, or a file that is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            said = Said(**{name: kept[name] for name in Said._fields if name in kept.files})
-            return Made(said, float(kept["threshold"]), float(kept["seconds"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        kept = read_arrays(file)
+        said = Said(**{name: kept[name] for name in Said._fields if name in kept})
+        return Made(said, float(kept["threshold"]), float(kept["seconds"]))
+    except (DamagedArraysError, KeyError):
         return None

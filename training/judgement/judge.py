@@ -11,12 +11,13 @@ import numpy as np
 
 from market.intervals import interval_ms
 from training.baselines.registry import baseline, unusable
+from training.block_interval import blocks_of
 from training.config import CLASSES, ForecasterConfig
 from training.data.folds import Fold, walk_forward
 from training.data.training_set import TrainingSet
 from training.errors import EvaluationError, TrainingSetError
 from training.files import write_atomically
-from training.judgement.bootstrap import BlockDraws, interval
+from training.judgement.bootstrap import BlockDraws
 from training.judgement.forecasts import FORECASTER, Made, forecasts_of
 from training.judgement.html import render_html
 from training.judgement.results import (
@@ -29,7 +30,7 @@ from training.judgement.results import (
     Scores,
 )
 from training.judgement.sample import Floats, Sample, sample_of
-from training.judgement.scoring import Drawn, differences, joined, only, scored
+from training.judgement.scoring import Drawn, differences, figure, joined, only, scored
 from training.judgement.settings import JudgementSettings
 from training.judgement.statistics import bin_columns, bin_edges, statistics_of, trading_statistics
 from training.judgement.strategy import Trades, trades_of
@@ -166,13 +167,19 @@ class _Judging:
             settings=self.settings,
             rows=len(self.sample),
             bars=self.sample.times,
+            blocks=self._blocks(self.sample),
             first_time=int(self.sample.open_time[0]),
             last_time=int(self.sample.open_time[-1]),
             scores=scores,
             symbols=self._by_symbol(data.manifest.symbols),
             folds=folds,
             differences=differences(
-                FORECASTER, scores, drawn, [fold.scores for fold in folds], self.settings.level
+                FORECASTER,
+                scores,
+                drawn,
+                [fold.scores for fold in folds],
+                self.settings.level,
+                blocks=self._blocks(self.sample),
             ),
             reliability={name: self._reliability(name, draws) for name in self.edges},
             curves={name: self._curve(trades) for name, trades in self.trades.items()},
@@ -183,8 +190,13 @@ class _Judging:
 
     def _draws(self, sample: Sample) -> BlockDraws:
         settings = self.settings
-        block = settings.block_horizons * sample.horizon
-        return BlockDraws(sample.times, block=block, draws=settings.draws, seed=settings.seed)
+        return BlockDraws(
+            sample.times, block=settings.block_bars(sample.horizon), draws=settings.draws, seed=settings.seed
+        )
+
+    def _blocks(self, sample: Sample) -> int:
+        """Blocks of bars that have rows: a symbol that is seldom there has fewer of them than the span."""
+        return blocks_of(sample.place, self.settings.block_bars(sample.horizon))
 
     def _scored(
         self,
@@ -205,7 +217,7 @@ class _Judging:
             there = np.bincount(sample.place, minlength=sample.times) > 0
             figures = _trading(self.trades[name], bars, symbol)
             statistics |= trading_statistics(*figures, there.astype(np.float64), self.periods_per_year)
-        return scored(statistics, draws, self.settings.level)
+        return scored(statistics, draws, self.settings.level, blocks=self._blocks(sample))
 
     def _fold(self, fold: Fold) -> FoldScores:
         sample, mine, bars = self.sample.of_fold(fold.index)
@@ -238,7 +250,12 @@ class _Judging:
         found = {}
         for label, (title, edges) in enumerate(zip(CLASSES, self.edges[name], strict=True)):
             columns = bin_columns(self.sample, probability[:, label], edges, label)
-            found[title] = _bins(columns.sum(axis=0), draws.sums(columns), self.settings.level)
+            found[title] = _bins(
+                columns.sum(axis=0),
+                draws.sums(columns),
+                self.settings.level,
+                blocks=self._blocks(self.sample),
+            )
         return found
 
     def _curve(self, trades: Trades) -> Curve:
@@ -259,20 +276,19 @@ def _trading(trades: Trades, bars: slice, symbol: int | None) -> tuple[Floats, F
     return gross, turnover, gross - trades.cost * turnover
 
 
-def _bins(sums: Floats, drawn: Floats, level: float) -> tuple[Bin, ...]:
+def _bins(sums: Floats, drawn: Floats, level: float, *, blocks: int) -> tuple[Bin, ...]:
     count, said, came = np.split(sums, 3)
     counts, _, comes = np.split(drawn, 3, axis=1)
     found = []
     for b in np.flatnonzero(count):
         frequency = comes[:, b] / np.where(counts[:, b] > 0, counts[:, b], np.nan)
-        low, high = interval(frequency, level)
-        finite = np.isfinite([low, high]).all()
+        told = figure(float(came[b] / count[b]), frequency, level, blocks=blocks)
         found.append(
             Bin(
                 said=float(said[b] / count[b]),
-                came=float(came[b] / count[b]),
-                low=low if finite else None,
-                high=high if finite else None,
+                came=told.value,
+                low=told.low,
+                high=told.high,
                 rows=int(count[b]),
             )
         )

@@ -79,7 +79,8 @@ class Judgement(_Frozen):
     """How a forecaster does beside its baselines.
 
     `scores`, `symbols` and the folds' scores are by the name of the forecast; `reliability` by forecast and class;
-    `left_out` tells of baselines that this machine cannot make, and why.
+    `left_out` tells of baselines that this machine cannot make, and why; `blocks` how many bootstrap blocks the bars
+    with rows fill, None in judgements of former versions.
     """
 
     format_version: int = FORMAT_VERSION
@@ -91,6 +92,7 @@ class Judgement(_Frozen):
     settings: JudgementSettings
     rows: int
     bars: int
+    blocks: int | None = None
     first_time: int
     last_time: int
     scores: dict[str, Scores]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from training.baselines.protocol import Said
-from training.judgement.bootstrap import BlockDraws, Statistic, interval
+from training.block_interval import block_interval
+from training.judgement.bootstrap import BlockDraws, Statistic
 from training.judgement.results import Difference, Figure, Scores, Verdict
 from training.judgement.sample import Floats
 from training.judgement.statistics import HIGHER_IS_BETTER, Statistics
@@ -30,8 +31,8 @@ COMPARED = (
 Drawn = dict[str, Floats]
 
 
-def scored(statistics: Statistics, draws: BlockDraws, level: float) -> tuple[Scores, Drawn]:
-    """Values and intervals of scores, and their draws."""
+def scored(statistics: Statistics, draws: BlockDraws, level: float, *, blocks: int) -> tuple[Scores, Drawn]:
+    """Values and intervals of scores, and their draws; `blocks` as `block_interval` takes it."""
     scores: Scores = {}
     drawn: Drawn = {}
     names = [name for name in HIGHER_IS_BETTER if name in statistics]
@@ -46,18 +47,14 @@ def scored(statistics: Statistics, draws: BlockDraws, level: float) -> tuple[Sco
         if not math.isfinite(value):
             continue
         drawn[name] = _moved(statistic, statistic.finish(part))
-        scores[name] = figure(value, drawn[name], level)
+        scores[name] = figure(value, drawn[name], level, blocks=blocks)
     return scores, drawn
 
 
-def figure(value: float, draws: Floats, level: float) -> Figure:
+def figure(value: float, draws: Floats, level: float, *, blocks: int) -> Figure:
     """Put a value and the interval of its draws together."""
-    low, high = interval(draws, level)
-    return Figure(
-        value=value,
-        low=low if math.isfinite(low) else None,
-        high=high if math.isfinite(high) else None,
-    )
+    low, high = block_interval(value, draws, level, blocks=blocks) or (None, None)
+    return Figure(value=value, low=low, high=high)
 
 
 def differences(
@@ -66,6 +63,8 @@ def differences(
     drawn: Mapping[str, Drawn],
     folds: Iterable[Mapping[str, Scores]],
     level: float,
+    *,
+    blocks: int,
 ) -> tuple[Difference, ...]:
     """Compare the forecaster with every other forecast, by each of the main scores that both have."""
     by_fold = list(folds)
@@ -76,7 +75,7 @@ def differences(
                 continue
             sign = 1.0 if HIGHER_IS_BETTER[name] else -1.0
             value = sign * (scores[forecaster][name].value - scores[other][name].value)
-            told = figure(value, sign * (drawn[forecaster][name] - drawn[other][name]), level)
+            told = figure(value, sign * (drawn[forecaster][name] - drawn[other][name]), level, blocks=blocks)
             both = [fold for fold in by_fold if name in fold[forecaster] and name in fold[other]]
             better = sum(sign * (fold[forecaster][name].value - fold[other][name].value) > 0 for fold in both)
             found.append(

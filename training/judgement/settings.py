@@ -33,6 +33,10 @@ class JudgementSettings(BaseModel):
     )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
+    def block_bars(self, horizon: int) -> int:
+        """Bars in a bootstrap block."""
+        return self.block_horizons * horizon
+
     @property
     def cost(self) -> float:
         """Cost per side, as a share of what is traded."""

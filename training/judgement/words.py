@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from training.block_interval import LEAST_BLOCKS, too_short
 from training.judgement.forecasts import FORECASTER
 from training.judgement.names import FORECASTS, SCORES, number, span
 from training.judgement.results import Difference, Figure, Judgement, Verdict
@@ -32,26 +33,56 @@ def headline(judgement: Judgement) -> str:
     auc = judgement.scores[FORECASTER].get("auc_sign")
     skill = f"AUC of the sign {_figure('auc_sign', auc)} on {judgement.rows:,} unseen windows" if auc else ""
     counts = f"{told['better']} better, {told['worse']} worse, {told['cannot be told']} cannot be told"
-    return f"{skill}; {len(judgement.differences)} comparisons with baselines: {counts}"
+    short = f"; {why}" if (why := _too_short(judgement)) else ""
+    compared = f"{len(judgement.differences)} comparisons with baselines: {counts}{short}"
+    return f"the recipe, {_trained(judgement)}: {skill}; {compared}"
+
+
+def _trained(judgement: Judgement) -> str:
+    """How much each fold's forecaster was trained: that, and not a published model, is what is judged."""
+    config = judgement.config
+    windows = max(fold.spans["train"].rows for fold in judgement.folds)
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs != 1)} at most"
+    return f"trained anew in each fold on {windows:,} windows, {epochs}"
 
 
 _VERDICTS: tuple[Verdict, ...] = ("better", "worse", "cannot be told")
 
 
+def _too_short(judgement: Judgement) -> str:
+    """Why there are no intervals; empty where there are."""
+    if judgement.blocks is None or judgement.blocks >= LEAST_BLOCKS:
+        return ""
+    return too_short(judgement.blocks, judgement.settings.block_bars(judgement.config.horizon))
+
+
 def _what(judgement: Judgement) -> str:
-    settings, config = judgement.settings, judgement.config
+    config = judgement.config
     first, last = (_day(time) for time in (judgement.first_time, judgement.last_time))
     return (
-        f"Judged on {judgement.rows:,} unseen windows of {len(judgement.symbol_names)} symbols,"
+        f"What is judged is the recipe, {_trained(judgement)}; a published model may have been trained on more."
+        f" Judged on {judgement.rows:,} unseen windows of {len(judgement.symbol_names)} symbols,"
         f" {judgement.interval} bars from {first} to {last}, {config.horizon} bars ahead, in"
-        f" {len(judgement.folds)} walk-forward folds. Brackets are {settings.level:.0%} intervals from"
-        f" {settings.draws:,} draws of blocks of {settings.block_horizons * config.horizon} bars; differences are"
+        f" {len(judgement.folds)} walk-forward folds. {_brackets(judgement)} Differences are"
         f" positive where they are in favour of the {_of(FORECASTER)}."
+    )
+
+
+def _brackets(judgement: Judgement) -> str:
+    settings = judgement.settings
+    if why := _too_short(judgement):
+        return f"Nothing is called better or worse: {why}."
+    return (
+        f"Brackets are {settings.level:.0%} intervals from {settings.draws:,} draws of blocks of"
+        f" {settings.block_bars(judgement.config.horizon)} bars; a fold or symbol with fewer than {LEAST_BLOCKS}"
+        " blocks has none."
     )
 
 
 def _chance(judgement: Judgement) -> str:
     auc = judgement.scores[FORECASTER].get("auc_sign")
+    if auc is not None and (auc.low is None or auc.high is None) and (why := _too_short(judgement)):
+        return f"The AUC of the sign is {_figure('auc_sign', auc)}: it cannot be told from chance, 0.5, since {why}."
     if auc is None or auc.low is None or auc.high is None:
         return "Whether the sign is told better than by chance cannot be judged: all rows moved the same way."
     told = f"The AUC of the sign is {_figure('auc_sign', auc)}: "
@@ -120,7 +151,7 @@ def _trading(judgement: Judgement) -> str:
 
 
 def _caution(judgement: Judgement) -> str:
-    count = len(judgement.differences)
+    count = 0 if _too_short(judgement) else len(judgement.differences)
     chance = count * (1 - judgement.settings.level)
     return (
         f"Of {count} comparisons about {chance:.0f} would come out as better or worse by chance alone."

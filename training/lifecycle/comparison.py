@@ -50,7 +50,9 @@ class Comparison(BaseModel):
     base_champion: dict[str, float]
     base_challenger: dict[str, float]
     difference: float = Field(description="gain of the challenger - gain of the champion; above 0: better")
-    interval: tuple[float, float] = Field(description="95 % of `difference`, from the block bootstrap")
+    interval: tuple[float, float] | None = Field(
+        description="95 % of `difference`, from the block bootstrap; None with too few blocks"
+    )
     p_value: float = Field(description="one-sided, of: the challenger is not better")
     draws: int
 
@@ -141,7 +143,7 @@ def compare(
         base_champion=_means(bases[0]),
         base_challenger=_means(bases[1]),
         difference=paired.mean if len(times) else 0.0,
-        interval=(paired.low, paired.high) if len(times) else (0.0, 0.0),
+        interval=paired.interval,
         p_value=paired.p_value,
         draws=paired.draws,
     )

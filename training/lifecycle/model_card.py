@@ -14,7 +14,8 @@ from kernels.errors import UnknownFeature
 from kernels.joins import split_name
 from market.wording import utc
 from training.export.manifest import Manifest
-from training.network.forecaster_files import ForecasterMeta
+from training.lifecycle.unseen import seen_until
+from training.network.forecaster_files import ForecasterMeta, InitialForecaster
 
 CARD_FILE = "model_card.md"
 _SCORES = ("accuracy", "balanced_accuracy", "auc_sign", "log_loss", "brier", "pinball", "coverage")
@@ -146,6 +147,8 @@ def _training(meta: ForecasterMeta, trials: int | None) -> list[str]:
     facts = meta.model_dump(mode="json")
     start = facts.get("initial")
     told.append(f"- Start: {f'warm, from {_short(start)}' if start else 'cold, from random weights'}.")
+    if meta.initial is not None:
+        told.append(f"- {_went_by(meta.initial)}")
     if facts.get("calibration"):
         told.append(
             f"- Calibration, fitted on the validation split and inside the graph: {_short(facts['calibration'])}."
@@ -153,6 +156,18 @@ def _training(meta: ForecasterMeta, trials: int | None) -> list[str]:
     if trials is not None:
         told.append(f"- Forecasters tried in this home when it was published, this one included: {trials:,}.")
     return told
+
+
+def _went_by(initial: InitialForecaster) -> str:
+    if initial.unseen_validation_rows:
+        return (
+            f"It was stopped and calibrated by the {initial.unseen_validation_rows:,} validation rows that the weights"
+            " it began with had not seen."
+        )
+    return (
+        "It was stopped and calibrated by validation rows that the weights it began with had partly seen: its"
+        " validation loss is too good, and it may be too sure of itself."
+    )
 
 
 def _scores(manifest: Manifest) -> list[str]:
@@ -165,14 +180,14 @@ def _scores(manifest: Manifest) -> list[str]:
     columns = [score for score in _SCORES if any(score in found for found in forecasts.values())]
     rows = [(name, *(_score(found, score) for score in columns)) for name, found in forecasts.items()]
     told = [
-        f"{metrics.get('rows', 0):,} rows of the {metrics.get('split', 'test')} split. In brackets: 95 % interval",
+        f"{metrics.get('rows', 0):,} rows of the {metrics.get('split', 'test')} split. "
+        + (
+            "In brackets: 95 % interval of a bootstrap of blocks."
+            if any(f.get(f"{s}_interval") for f in forecasts.values() for s in columns)
+            else "No intervals: the rows span too short a time."
+        ),
         "",
     ]
-    told[0] += (
-        " of a bootstrap of blocks."
-        if any(f"{s}_interval" in f for f in forecasts.values() for s in columns)
-        else "."
-    )
     told += _table(("forecast", *columns), rows)
     if best := metrics.get("against_best"):
         told += ["", f"Of the best possible on this simulated market: {_short(best)}."]
@@ -193,20 +208,21 @@ def _files(manifest: Manifest) -> list[str]:
 
 def _limits(manifest: Manifest) -> list[str]:
     test = manifest.split_spans.get("test")
-    known = utc(manifest.split_spans["validation"]["last_label_time"])
+    known = utc(seen_until(manifest))
     told = [
         f"- It knows {len(manifest.symbols)} symbols and bars up to {known};"
         " other symbols, later regimes and other venues are not covered by its figures.",
         "- A window with a missing value has no answer (NaN). Nothing is to be filled in.",
     ]
-    if any(".int8." in name and name.endswith(".onnx") for name in manifest.files):
-        told.append(
-            "- Answers of the INT8 file depend, a little, on the other windows of a call; float32 ones do not."
-        )
     if test:
         days = (test["last_open_time"] - test["first_open_time"]) / 86_400_000
         told.insert(1, f"- Its figures are of one span of {days:.1f} days.")
-    interval = (manifest.metrics.get("model") or {}).get("auc_sign_interval")
+    model = manifest.metrics.get("model") or {}
+    interval = model.get("auc_sign_interval")
+    if "auc_sign" in model and not interval:
+        told.append(
+            "- No skill in the sign of the return is shown: its rows span too short a time for an interval of the AUC."
+        )
     if interval and interval[0] <= 0.5:
         told.append(
             f"- No skill in the sign of the return is shown: the interval of its AUC, [{interval[0]:.3f},"

@@ -1,10 +1,13 @@
 """Champion and challenger: which version predictions are made with from now on.
 
 A challenger becomes champion if its gain on the newest rows that neither has seen is larger than the champion's, by
-more than chance would allow for as many forecasters as were tried. The test is one-sided, a paired bootstrap of blocks
-(training/paired_bootstrap.py), at the level alpha / m: the Bonferroni correction (Dunn 1961, "Multiple comparisons
-among means"), which holds however the trials depend on each other. m counts the trials of the ledger since the
-champion's own first decision, at least one, and every earlier look at the same pair.
+more than chance would allow for as many forecasters as were tried. The test is one-sided, of paired differences in
+blocks of time (training/paired_bootstrap.py). Trials are counted from the champion's own first decision on, and so is
+every further look at a pair. The m-th of them is given alpha / (m (m + 1)), which sums to alpha over all that will ever
+come. So the chance of promoting any challenger that is no better is at most alpha while one version is champion,
+however the trials depend on each other (the union bound, Bonferroni; Dunn 1961, "Multiple comparisons among means").
+Where a trials had been counted at the last look and b are now, the trials between share what they are given, of which
+one is shown: it has alpha / ((a + 1) (b + 1)).
 
 Where nothing is compared:
 
@@ -15,7 +18,7 @@ champion cannot be judged     promoted  its files are damaged, or it needs what 
 champion of another interval  promoted  the interval of the forecasts was changed, which is a decision
 the same forecaster           kept      nothing would change
 too few unseen rows           kept      whatever its features; a person can still choose it
-set aside by hand             kept      a person chose another version after this one had been decided about
+set aside by hand             kept      a person chose the champion after this one had been decided about
 ============================  ========  ==========================================================================
 """
 
@@ -30,7 +33,7 @@ from training.export.bundle import BundleError, read_current, set_current, verif
 from training.export.manifest import Manifest
 from training.lifecycle.comparison import Comparison, Contestant, compare, span_days
 from training.lifecycle.exported_forecast import ExportedForecastError, onnx_predict_fn
-from training.lifecycle.registry import Decision, Reason, read_decisions, record_decision
+from training.lifecycle.registry import Decision, Reason, deciding, record_decision, standing
 from training.lifecycle.trials import count_trials
 from training.lifecycle.unseen import Bars
 
@@ -40,6 +43,10 @@ JUDGED_FILE = "model.onnx"
 _FEWEST_DRAWS, _MOST_DRAWS = 2_000, 200_000
 _DRAWS_BEYOND = 20
 """Draws that are to lie beyond the corrected level, so that it can be told from chance in the bootstrap."""
+
+
+_ROUNDS = 5
+"""Comparisons before it is given up that nobody else decides meanwhile."""
 
 
 class PromotionError(TrainingError):
@@ -55,7 +62,8 @@ class PromotionSettings(BaseModel):
         default=0.05,
         gt=0,
         lt=0.5,
-        description="chance of promoting a challenger that is no better, over all trials",
+        description="chance that while one version is champion any challenger that is no better is promoted; spent"
+        " over all trials and looks as level / (m (m + 1)) for the m-th",
     )
     min_blocks: int = Field(
         default=10, ge=2, description="blocks of 8 horizons that the unseen span must hold at least"
@@ -105,24 +113,41 @@ def promote(
     settings = settings or PromotionSettings()
     home, challenger = Path(home), Path(challenger)
     verify_files(challenger)
-    decision, new = _Court(home, challenger, bars, at, by, settings).decide()
-    if new:
-        record_decision(home, decision)
-    if decision.verdict == "promoted":
-        set_current(home, challenger.name)
-    return decision
+    for _ in range(_ROUNDS):
+        before = standing(home)
+        decision, new = _Court(home, challenger, bars, at, by, settings, before.decisions).decide()
+        with deciding(home):
+            if standing(home) != before:
+                continue  # somebody else decided meanwhile, perhaps a person: this was about what is no more
+            if new:
+                record_decision(home, decision)
+            if decision.verdict == "promoted":
+                set_current(home, challenger.name)
+        return decision
+    raise PromotionError(
+        f"each of {_ROUNDS} comparisons was overtaken by another decision",
+        where=str(home),
+        remedy="let one run decide at a time, then materialise `champion` again",
+    )
 
 
 class _Court:
     """What a decision is made from."""
 
     def __init__(
-        self, home: Path, challenger: Path, bars: Bars, at: int, by: str, settings: PromotionSettings
+        self,
+        home: Path,
+        challenger: Path,
+        bars: Bars,
+        at: int,
+        by: str,
+        settings: PromotionSettings,
+        decisions: tuple[Decision, ...],
     ) -> None:
         self.home, self.folder, self.bars, self.at, self.by = home, challenger, bars, at, by
         self.settings = settings
         self.challenger = verify_files(challenger)
-        self.decisions = read_decisions(home)
+        self.decisions = decisions
         self.trials = count_trials(home)
         self.champion: Manifest | None = None
         self.version: str | None = None
@@ -167,6 +192,7 @@ class _Court:
                 remedy="make the features that it was trained on: klinecast run make_features",
             )
         trials = self._trials()
+        level = self._level(trials)
         try:
             predict = onnx_predict_fn(current / JUDGED_FILE)
             found = compare(
@@ -174,7 +200,7 @@ class _Court:
                 Contestant(self.challenger, onnx_predict_fn(self.folder / JUDGED_FILE)),
                 self.bars,
                 max_rows=self.settings.max_rows,
-                draws=draws_for(self.settings.level / trials),
+                draws=draws_for(level),
             )
         except ExportedForecastError as error:
             if error.where != str(current / JUDGED_FILE):
@@ -183,15 +209,14 @@ class _Court:
                 "champion_cannot_be_judged", f"the champion cannot be judged: {error.what}"
             ), True
         former = self._made_already(found)
-        return (former, False) if former else (self._judged(found, trials), True)
+        return (former, False) if former else (self._judged(found, trials, level), True)
 
-    def _judged(self, found: Comparison, trials: int) -> Decision:
-        level = self.settings.level / trials
+    def _judged(self, found: Comparison, trials: int, level: float) -> Decision:
         figures = found.model_dump(mode="json") | {
             "level": self.settings.level,
             "trials": trials,
             "corrected_level": level,
-            "correction": "Bonferroni",
+            "correction": "level / ((trials of the last look + 1) (trials + 1))",
         }
         if found.blocks < self.settings.min_blocks:
             words = (
@@ -200,10 +225,12 @@ class _Court:
             )
             return self._say("too_few_rows", words, figures)
         better = found.p_value <= level
-        return self._say("better" if better else "not_better", self._in_words(found, trials, better), figures)
+        return self._say(
+            "better" if better else "not_better", self._in_words(found, trials, level, better), figures
+        )
 
-    def _in_words(self, found: Comparison, trials: int, better: bool) -> str:
-        low, high = found.interval
+    def _in_words(self, found: Comparison, trials: int, level: float, better: bool) -> str:
+        interval = f" [{found.interval[0]:+.4f}, {found.interval[1]:+.4f}]" if found.interval else ""
         what = (
             "loss lower"
             if found.same_question
@@ -211,17 +238,27 @@ class _Court:
         )
         tried = f"{trials} forecaster{'' if trials == 1 else 's'} tried"
         return (
-            f"{what} by {found.difference:+.4f} [{low:+.4f}, {high:+.4f}] than that of {self.version} on"
+            f"{what} by {found.difference:+.4f}{interval} than that of {self.version} on"
             f" {found.rows:,} rows of {span_days(found, self.bars.interval):.1f} days that neither has seen;"
-            f" p {found.p_value:.2g} {'is' if better else 'is not'} within {self.settings.level / trials:.2g}"
-            f" ({self.settings.level:g} for {tried})"
+            f" p {found.p_value:.2g} {'is' if better else 'is not'} within {level:.2g}"
+            f" (out of {self.settings.level:g} for all challengers of one champion; {tried})"
         )
 
     def _trials(self) -> int:
         """Trials since the champion's own first decision, and looks at this pair already taken."""
         own = [d.trials_in_ledger for d in self.decisions if d.challenger == self.version]
-        looks = [d for d in self._about_this_pair() if d.figures]
-        return max(1, self.trials - (own[0] if own else 0)) + len(looks)
+        again = [d for d in self._about_this_pair() if d.looked]
+        found = max(1, self.trials - (own[0] if own else 0)) + len(again)
+        return max(found, self._trials_of_last_look() + 1)
+
+    def _trials_of_last_look(self) -> int:
+        """The most trials that any look at this champion has counted; 0 before the first."""
+        looks = [d for d in self.decisions if d.champion == self.version and d.looked]
+        return max((int(d.figures.get("trials", 1)) for d in looks), default=0)
+
+    def _level(self, trials: int) -> float:
+        """What is spent on this look, out of the level that all looks at this champion have together."""
+        return self.settings.level / ((self._trials_of_last_look() + 1) * (trials + 1))
 
     def _about_this_pair(self) -> list[Decision]:
         mine = self.challenger.model_version
@@ -234,10 +271,14 @@ class _Court:
         return same[-1] if same else None
 
     def _set_aside(self) -> bool:
-        """Whether a person chose the champion after the challenger had been decided about."""
-        by_hand = [i for i, d in enumerate(self.decisions) if d.by_hand]
+        """Whether a person made the champion what it is, after the challenger had been decided about."""
         mine = [i for i, d in enumerate(self.decisions) if d.challenger == self.challenger.model_version]
-        return bool(by_hand and mine and mine[0] < by_hand[-1])
+        made = [
+            i
+            for i, d in enumerate(self.decisions)
+            if d.challenger == self.version and d.verdict == "promoted"
+        ]
+        return bool(made and self.decisions[made[-1]].by_hand and mine and mine[0] < made[-1])
 
     def _say(self, reason: Reason, words: str, figures: dict[str, object] | None = None) -> Decision:
         promoted = reason in ("no_champion", "champion_cannot_be_judged", "other_interval", "better")

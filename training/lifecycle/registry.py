@@ -1,19 +1,25 @@
 """The registry of models: every published version, which one is champion, and every decision about that.
 
 Versions lie in bundles (training/export/bundle.py) and stay when they lose. The champion is the version that
-`models/current` names. Decisions are appended to `models/decisions.jsonl`, each before it takes effect.
+`models/current` names. Decisions are appended to `models/decisions.jsonl`, each before it takes effect; whoever decides
+holds a lock until it has.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from training import ledger
 from training.export.bundle import (
+    CURRENT_FILE,
     MODELS_FOLDER,
     BundleError,
     list_bundles,
@@ -26,6 +32,7 @@ from training.export.manifest import Manifest
 from training.lifecycle.trials import count_trials
 
 DECISIONS = "decisions.jsonl"
+_DECIDING = ".deciding.lock"
 
 Reason = Literal[
     "no_champion", "champion_cannot_be_judged", "other_interval", "better", "not_better", "too_few_rows",
@@ -52,6 +59,11 @@ class Decision(BaseModel):
     def by_hand(self) -> bool:
         """Whether a person chose."""
         return self.reason == "chosen_by_hand"
+
+    @property
+    def looked(self) -> bool:
+        """Whether a test was made that could have promoted the challenger."""
+        return self.reason in ("better", "not_better")
 
 
 @dataclass(frozen=True)
@@ -92,16 +104,47 @@ def read_decisions(home: Path) -> list[Decision]:
     LedgerError
         An entry is no decision: somebody else wrote it.
     """
-    path = Path(home) / MODELS_FOLDER / DECISIONS
+    return ledger.read_as(Path(home) / MODELS_FOLDER / DECISIONS, Decision)
+
+
+class Standing(NamedTuple):
+    """What a decision is made from: what names the champion, byte by byte, and all decisions."""
+
+    pointer: bytes | None
+    decisions: tuple[Decision, ...]
+
+
+def standing(home: Path) -> Standing:
+    """Return how things stand; `deciding` keeps them so."""
+    pointer = Path(home) / MODELS_FOLDER / CURRENT_FILE
+    decisions = tuple(read_decisions(home))
+    return Standing(pointer.read_bytes() if pointer.is_file() else None, decisions)
+
+
+@contextmanager
+def deciding(home: Path) -> Iterator[None]:
+    """Hold the lock of all who change the champion; released by the system if the process dies.
+
+    Raises
+    ------
+    LedgerError
+        The lock cannot be taken.
+    """
+    path = Path(home) / MODELS_FOLDER / _DECIDING
     try:
-        return [Decision.model_validate(entry) for entry in ledger.read(path)]
-    except ValidationError as error:
-        first = error.errors()[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
         raise ledger.LedgerError(
-            f"an entry is no decision: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"nothing can be decided: {error.strerror or error}",
             where=str(path),
-            remedy="take that line out",
+            remedy="free some space, or mend the folder's permissions",
         ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def champion_version(home: Path) -> str | None:
@@ -181,19 +224,20 @@ def use_model(home: Path, version: str, *, at: int, by: str) -> Decision:
     """
     entry = find_model(home, version)
     verify_files(Path(home) / MODELS_FOLDER / entry.version)
-    former = champion_version(home)
-    decision = Decision(
-        challenger=entry.version,
-        champion=former,
-        verdict="promoted",
-        reason="chosen_by_hand",
-        words=f"{by} chose {entry.version}" + (f" in place of {former}" if former else ""),
-        at=at,
-        by=by,
-        trials_in_ledger=count_trials(home),
-    )
-    record_decision(home, decision)
-    set_current(home, entry.version)
+    with deciding(home):
+        former = champion_version(home)
+        decision = Decision(
+            challenger=entry.version,
+            champion=former,
+            verdict="promoted",
+            reason="chosen_by_hand",
+            words=f"{by} chose {entry.version}" + (f" in place of {former}" if former else ""),
+            at=at,
+            by=by,
+            trials_in_ledger=count_trials(home),
+        )
+        record_decision(home, decision)
+        set_current(home, entry.version)
     return decision
 
 

@@ -23,10 +23,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.data.dataset import evenly
-from training.data.feature_choice import choose_features, without_groups
+from training.data.feature_choice import choose_features
 from training.data.training_set import TrainingSet
 from training.errors import TrainingError
 from training.files import write_atomically
+from training.lifecycle.run_config import training_set_config
 from training.lifecycle.search_space import Choice, SearchSpace, draw
 from training.lifecycle.trials import State, Trial, read_trials, record_trial, trial_name
 from training.progress import Progress
@@ -144,9 +145,7 @@ class _Search:
     ) -> None:
         manifest = data.manifest
         self.home, self.data, self.settings, self.at, self.threads = home, data, settings, at, threads
-        self.parameters = space.parameters(
-            manifest.config, manifest.feature_names, manifest.volatility_feature
-        )
+        self.parameters = space.parameters(manifest.config, manifest.feature_names)
         scope = [
             settings.model_dump(exclude={"trials"}),
             manifest.training_set_id,
@@ -245,9 +244,10 @@ class _Search:
 
     def run_config(self, choice: Choice) -> dict[str, Any]:
         """Return the Dagster run config of train_and_export with these settings."""
-        changed = choice.config(self.data.manifest.config).model_dump(mode="json", exclude_defaults=True)
-        form = {name: value for name, value in changed.items() if isinstance(value, (bool, int, float))}
-        return {"ops": {"training_set": {"config": form | {"left_out_groups": list(choice.left_out_groups)}}}}
+        manifest = self.data.manifest
+        names = choice.features(manifest.feature_names)
+        config = training_set_config(choice.config(manifest.config), names, manifest.interval)
+        return {"ops": {"training_set": {"config": config}}}
 
     def _train(self, choice: Choice, work: Path, report: Callable[[Progress], None]) -> None:
         from training.fitting.fit import train
@@ -256,11 +256,7 @@ class _Search:
         config = choice.config(self.data.manifest.config).model_copy(update={"epochs": self.settings.epochs})
         data = self.data
         if choice.left_out_groups:
-            manifest = data.manifest
-            names = without_groups(
-                manifest.feature_names, choice.left_out_groups, keep=(manifest.volatility_feature,)
-            )
-            data = choose_features(data, names, work / "set")
+            data = choose_features(data, choice.features(data.feature_names), work / "set")
         rows = data.rows["train"]
         kept = rows[evenly(len(rows), self.settings.max_windows, self.settings.seed)]
         seen = replace(data, rows={"train": kept, "validation": data.rows["validation"]})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.config import ForecasterConfig
-from training.data.feature_choice import feature_groups, without_groups
+from training.data.feature_choice import feature_groups, scales, without_groups
 
 WITHOUT = "without_"
 """Before the name of a feature group: whether it is left out."""
@@ -38,7 +38,7 @@ class SearchSpace:
     features: bool = True
 
     def parameters(
-        self, base: ForecasterConfig, feature_names: tuple[str, ...], scale: str
+        self, base: ForecasterConfig, feature_names: tuple[str, ...]
     ) -> dict[str, tuple[Any, ...]]:
         """Return every parameter of a trial and its values, the first being what it is without a search.
 
@@ -48,15 +48,13 @@ class SearchSpace:
             The settings to begin with.
         feature_names
             All features there are.
-        scale
-            The feature that scales the targets, which always stays.
         """
         found: dict[str, tuple[Any, ...]] = {}
         for name, values in self.choices.items():
             own = getattr(base, name)
             found[name] = (own, *(value for value in values if value != own))
         groups = feature_groups(feature_names) if self.features else ()
-        left_out = {f"{WITHOUT}{g}": (False, True) for g in groups if _leaves_some(feature_names, g, scale)}
+        left_out = {f"{WITHOUT}{g}": (False, True) for g in groups if _leaves_some(feature_names, g)}
         return found | left_out
 
 
@@ -79,6 +77,10 @@ class Choice:
         """Return the settings of a trial."""
         return ForecasterConfig(**{**base.model_dump(), **self.settings})
 
+    def features(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the features that a trial sees; such as may scale the targets always stay."""
+        return without_groups(names, self.left_out_groups, keep=scales(names))
+
 
 def draw(parameters: dict[str, tuple[Any, ...]], suggest: Callable[[str, tuple[Any, ...]], Any]) -> Choice:
     """Take one value of each parameter, as `suggest` says."""
@@ -89,7 +91,7 @@ def draw(parameters: dict[str, tuple[Any, ...]], suggest: Callable[[str, tuple[A
     return Choice({n: v for n, v in drawn.items() if not n.startswith(WITHOUT)}, groups)
 
 
-def _leaves_some(names: tuple[str, ...], group: str, scale: str) -> bool:
-    """Whether leaving the group out changes anything and leaves more than the scale of the targets."""
-    left = without_groups(names, (group,), keep=(scale,))
-    return 1 < len(left) < len(names)
+def _leaves_some(names: tuple[str, ...], group: str) -> bool:
+    """Whether leaving the group out changes anything and leaves more than what may scale the targets."""
+    left = without_groups(names, (group,), keep=scales(names))
+    return len(scales(names)) < len(left) < len(names)

@@ -11,9 +11,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from training import ledger
 
@@ -22,8 +23,7 @@ LEDGER = Path("training") / "trials.jsonl"
 """Where the ledger lies in a home."""
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(BaseModel):
     """One trial as it stands in the ledger.
 
     Attributes
@@ -39,6 +39,8 @@ class Trial:
     details
         What else was written at its begin and its end: settings, `validation_loss`, `problem`.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     trial: str
     kind: str
@@ -75,24 +77,31 @@ def record_trial(home: Path, trial: str, *, kind: str, state: State, at: int, **
 
 
 def read_trials(home: Path) -> list[Trial]:
-    """Return every trial once, in the order in which they began, with its last state and all its details."""
+    """Return every trial once, in the order in which they began, with its last state and all its details.
+
+    Raises
+    ------
+    LedgerError
+        An entry is no trial: somebody else wrote it.
+    """
     found: dict[str, Trial] = {}
-    for entry in ledger.read(Path(home) / LEDGER):
-        name = str(entry["trial"])
-        former = found.get(name)
-        found[name] = Trial(
-            trial=name,
-            kind=str(entry["kind"]),
-            state=entry["state"],
-            at=former.at if former else int(entry["at"]),
-            details={**(former.details if former else {}), **entry["details"]},
-        )
+    for entry in ledger.read_as(Path(home) / LEDGER, Trial):
+        if former := found.get(entry.trial):
+            details = {**former.details, **entry.details}
+            entry = entry.model_copy(update={"at": former.at, "details": details})
+        found[entry.trial] = entry
     return list(found.values())
 
 
 def count_trials(home: Path) -> int:
-    """Return how many forecasters were tried here: complete, pruned, failed and interrupted ones alike."""
-    return len({str(entry["trial"]) for entry in ledger.read(Path(home) / LEDGER)})
+    """Return how many forecasters were tried here: complete, pruned, failed and interrupted ones alike.
+
+    Raises
+    ------
+    LedgerError
+        An entry is no trial: somebody else wrote it.
+    """
+    return len(read_trials(home))
 
 
 @contextmanager

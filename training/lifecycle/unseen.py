@@ -1,8 +1,9 @@
 """Rows that none of several models has seen, and what came after them, each by the model's own definitions.
 
-A model has seen the bars of its training and validation splits, labels included. With L the last of these bars over
-all models and h the longest horizon, a row t is unseen if it lies more than h bars behind L (the embargo of
-training/data/splits.py). Windows may look back over L: what lies behind a row is known to it.
+A model has seen the bars of its training and validation splits, labels included, and those of every model whose weights
+it goes back to. With L the last of these bars over all models and h the longest horizon, a row t is unseen if it lies
+more than h bars behind L (the embargo of training/data/splits.py). Windows may look back over L: what lies behind a row
+is known to it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from kernels.windows import complete_windows, window_view
 from market.intervals import interval_ms
 from training.data.set_arrays import Features, chunks
+from training.data.splits import SEEN_SPLITS
 from training.data.targets import (
     NO_TARGET,
     direction_of,
@@ -25,8 +27,6 @@ from training.data.targets import (
     horizon_volatility,
 )
 from training.export.manifest import Manifest
-
-SEEN_SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,12 @@ def targets_of(bars: Bars, manifest: Manifest) -> Targets:
 
 
 def seen_until(manifest: Manifest) -> int:
-    """Return the open time of the last bar that a model was fitted or tuned on, ms since epoch."""
-    return max(manifest.split_spans[name]["last_label_time"] for name in SEEN_SPLITS)
+    """Return the open time of the last bar that a model, or one before it, was fitted or tuned on, ms since epoch.
+
+    Manifests of older versions do not tell of the models before it.
+    """
+    own = max(manifest.split_spans[name]["last_label_time"] for name in SEEN_SPLITS)
+    return own if manifest.seen_until is None else max(own, manifest.seen_until)
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,7 +133,10 @@ def _check(
         problem, remedy = "no feature has a value on one side", "compute the features of newer bars"
     elif len(reference) < LEAST_PIECES * len(recent):
         problem = f"{len(reference)} bars of training do not tell what is usual over {len(recent)} bars"
-        remedy = f"look at fewer recent bars: at most {len(reference) // LEAST_PIECES}"
+        remedy = (
+            f"train on a longer history, or look at fewer recent days: {LEAST_PIECES} times as many bars are needed"
+            " (KLINECAST_DRIFT_DAYS)"
+        )
     else:
         return
     raise EvaluationError(problem, where="feature_drift", remedy=remedy)

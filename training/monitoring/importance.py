@@ -39,7 +39,7 @@ class GroupImportance(BaseModel):
         Its name and members.
     log_loss, log_loss_interval
         Rise of the log loss of the direction when the group is permuted, nats a row, with its 95 % interval from a
-        bootstrap of blocks of time; at or below 0 the forecaster does without it.
+        bootstrap of blocks of time, None with too few blocks; at or below 0 the forecaster does without it.
     auc_sign
         Fall of the AUC of the sign.
     pinball
@@ -51,7 +51,7 @@ class GroupImportance(BaseModel):
     group: str
     features: tuple[str, ...]
     log_loss: float
-    log_loss_interval: tuple[float, float]
+    log_loss_interval: tuple[float, float] | None
     auc_sign: float
     pinball: float
 
@@ -132,7 +132,7 @@ def permutation_importance(
                 group=group,
                 features=tuple(members),
                 log_loss=rise.mean,
-                log_loss_interval=(rise.low, rise.high),
+                log_loss_interval=rise.interval,
                 auc_sign=whole.auc - without.auc,
                 pinball=without.pinball - whole.pinball,
             )

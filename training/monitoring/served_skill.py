@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from training import scores
+from training.block_interval import LEAST_BLOCKS
 from training.evaluate import BLOCK_HORIZONS
-from training.paired_bootstrap import paired_difference
+from training.paired_bootstrap import PairedDifference, paired_difference
 
 LEAST_ROWS: Final = 200
-"""Known outcomes below which nothing is said about skill."""
+"""Known outcomes below which no scores are shown."""
 PERIODS: Final = 10
 DRAWS: Final = 500
 LEVEL: Final = 0.99
@@ -46,7 +47,9 @@ class ServedSkill(BaseModel):
     periods
         Equally many rows each, in order of time; none where there are fewer than `LEAST_ROWS` rows.
     gain, gain_interval
-        A coin's log loss of the sign minus the model's over the newest half, nats a row, with its 99 % interval.
+        A coin's log loss of the sign minus the model's over the newest half, nats a row, with its 99 % interval. The
+        interval is None, and the verdict open, where that half fills too few blocks of 8 horizons: the symbols of one
+        sweep move together, so that thousands of rows of one day hold little.
     worse
         The verdict: over the newest half the model is worse than a coin, beyond the interval.
     words
@@ -103,7 +106,8 @@ def served_skill(
         for part in np.array_split(np.arange(len(order)), PERIODS)
     )
     newest = slice(len(order) // 2, None)
-    step = max(1, int(np.median(np.diff(np.unique(time[newest])))) if len(np.unique(time[newest])) > 1 else 1)
+    times = np.unique(time[newest])
+    step = max(1, int(np.median(np.diff(times))) if len(times) > 1 else 1)
     gain = paired_difference(
         np.log(2) - loss[newest],
         time[newest],
@@ -112,14 +116,14 @@ def served_skill(
         seed=0,
         level=LEVEL,
     )
-    worse = gain.high < 0
+    worse = gain.interval is not None and gain.interval[1] < 0
     return ServedSkill(
         rows=len(order),
         periods=periods,
         gain=gain.mean,
-        gain_interval=(gain.low, gain.high),
+        gain_interval=gain.interval,
         worse=worse,
-        words=_in_words(len(order), gain.mean, (gain.low, gain.high), worse),
+        words=_in_words(len(order), gain),
     )
 
 
@@ -141,13 +145,15 @@ def _period(
     )
 
 
-def _in_words(rows: int, gain: float, interval: tuple[float, float], worse: bool) -> str:
-    verdict = (
-        "worse than a coin"
-        if worse
-        else ("better than a coin" if interval[0] > 0 else "no better than a coin")
-    )
+def _in_words(rows: int, gain: PairedDifference) -> str:
+    if gain.interval is None:
+        return (
+            f"of {rows:,} served predictions the newer half fills {gain.blocks} blocks of {BLOCK_HORIZONS} horizons,"
+            f" {LEAST_BLOCKS} are needed to tell of skill"
+        )
+    low, high = gain.interval
+    verdict = "worse" if high < 0 else "better" if low > 0 else "no better"
     return (
-        f"of {rows:,} served predictions the newer half is {verdict}: log loss of the sign {gain:+.4f} nats better"
-        f" [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+        f"of {rows:,} served predictions the newer half is {verdict} than a coin: log loss of the sign"
+        f" {gain.mean:+.4f} nats better [{low:+.4f}, {high:+.4f}]"
     )

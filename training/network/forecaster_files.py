@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from training.config import Calibration, ForecasterConfig, Normalisation
-from training.data.splits import SplitSpan
+from training.data.splits import SEEN_SPLITS, SplitSpan
 from training.errors import ForecasterError
 from training.files import file_sha256, publish, write_atomically
 
@@ -50,6 +50,12 @@ class InitialForecaster(BaseModel):
     weights_sha256: str
     run_id: str
     training_set_id: str
+    seen_until: int | None = None
+    """Open time of the last bar that it or a forecaster before it was fitted or tuned on; None where nobody wrote it
+    down."""
+    unseen_validation_rows: int = 0
+    """Validation rows behind `seen_until`, by which alone the training was stopped and calibrated; 0: there were too
+    few of them, and rows that the weights had seen were taken, too."""
 
 
 class ForecasterMeta(BaseModel):
@@ -88,6 +94,13 @@ class ForecasterMeta(BaseModel):
     def volatility_index(self) -> int:
         """Position of the volatility feature in a window."""
         return self.feature_names.index(self.volatility_feature)
+
+    @property
+    def seen_until(self) -> int:
+        """Open time of the last bar that it, or one whose weights it goes back to, was fitted or tuned on, ms UTC."""
+        own = max(self.spans[name].last_label_time for name in SEEN_SPLITS)
+        before = self.initial.seen_until if self.initial is not None else None
+        return own if before is None else max(own, before)
 
 
 def save_forecaster(model: Any, meta: ForecasterMeta, workdir: Path) -> ForecasterMeta:
