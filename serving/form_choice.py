@@ -7,34 +7,39 @@ machine and the runtimes that they hold for; on another machine, or with other r
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
+from math import ceil
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import DEFAULT_MODEL_FILE, Bundle
+from serving.bundle import Bundle
 from serving.errors import ServingError
+from serving.form_record import CHOICE_FILE, candidates, facts_of, keep_record, kept_record
 from serving.predictor import CHUNK, THREADS, Predictor
 
 logger = logging.getLogger(__name__)
 
-CHOICE_FILE: Final = "serving_form.json"
 ENOUGH: Final = 0.9
 """Another form than the float ONNX file is taken if it needs at most this share of its time: below that, the
 next measurement may say otherwise, and the float file is the one that everything else was judged with."""
 
+ROUNDS: Final = 9
+WINS: Final = 8
+"""Of so many rounds another form must need less time than the float file in so many: of two equal files, one
+wins that often by chance in 2 of 100 measurements, and then hardly ever by `ENOUGH`."""
+
+_LEAST_MS: Final = 30.0
+_MOST_PASSES: Final = 5
+"""Small models are run more often in each round, the fastest pass counting: they are done in less time than the
+system takes away from a process for another one."""
+
 _WINDOWS: Final = 10 * CHUNK
-_ROUNDS: Final = 9
 
 
 def with_fastest_form(bundle: Bundle) -> Bundle:
@@ -50,67 +55,99 @@ def with_fastest_form(bundle: Bundle) -> Bundle:
 def form_choice(bundle: Bundle) -> dict[str, Any]:
     """Return the record of a choice: `chosen`, and `machine`, `runtimes`, `files`, `forms` that it rests upon.
 
-    `forms` has per file the median `ms` for `windows` windows and whether it is `independent` of neighbours.
+    `forms` has per file the median `ms` for `windows` windows, whether it is `independent` of neighbours, and how it
+    did beside the float ONNX file in the same rounds: the median `ratio` of their times, and in how many rounds it was
+    the faster (`wins`). Where the record cannot be kept nothing is measured, and the float ONNX file is chosen: else
+    each restart would measure again, and could choose another file, whose answers differ.
     """
     names = candidates(bundle)
-    facts = {
-        "machine": _machine(),
-        "runtimes": {name: version(name) for name in ("onnxruntime", "ai-edge-litert")},
-        "files": {name: bundle.files[name] for name in names},
-    }
+    facts = facts_of(bundle, names)
+    by_default = {**facts, "forms": {}, "chosen": bundle.model_file}
     if names == [bundle.model_file]:
-        return {**facts, "forms": {}, "chosen": bundle.model_file}
+        return by_default
     path = bundle.folder / CHOICE_FILE
-    kept = _kept(path)
-    if kept is not None and all(kept.get(name) == value for name, value in facts.items()):
+    if (kept := kept_record(path, facts)) is not None:
         return kept
+    if not keep_record(path, None):
+        return by_default
     forms = measure(bundle, names)
     record = {**facts, "windows": _WINDOWS, "threads": THREADS, "forms": forms, "chosen": choose(forms)}
-    _keep(path, record)
-    return record
-
-
-def candidates(bundle: Bundle) -> list[str]:
-    """Files with the interface of the float ONNX file that kept the bound of their comparison, that file first."""
-    reports = bundle.manifest.get("parity", {})
-    good = [
-        name
-        for name in bundle.files
-        if name != DEFAULT_MODEL_FILE and _passed(reports.get(name)) and _is_model(name)
-    ]
-    return [bundle.model_file, *sorted(set(good) - {bundle.model_file})]
+    return record if keep_record(path, record) else by_default
 
 
 def choose(forms: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name the fastest form whose answers do not depend on neighbours; see `ENOUGH`."""
-    default = next(iter(forms))
-    fit = [name for name, facts in forms.items() if facts["independent"]]
-    fastest = min(fit, key=lambda name: forms[name]["ms"], default=default)
-    return fastest if forms[fastest]["ms"] <= ENOUGH * forms[default]["ms"] else default
+    """Name the fastest form that is clearly so (`ENOUGH`, `WINS`) and whose answers do not depend on neighbours.
+
+    Without such a one: the first form.
+    """
+    default, *others = forms
+    fit = [
+        name
+        for name in others
+        if forms[name]["independent"] and forms[name]["wins"] >= WINS and forms[name]["ratio"] <= ENOUGH
+    ]
+    return min(fit, key=lambda name: float(forms[name]["ratio"]), default=default)
 
 
 def measure(bundle: Bundle, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Time forms on made-up windows, in turns, as serving runs them; one that cannot be run is left out."""
-    windows = _windows(bundle)
+    """Time forms on made-up windows, in turns, as serving runs them; one that cannot be run is left out.
+
+    Parameters
+    ----------
+    bundle
+        Whose forms.
+    names
+        Theirs, the one that the others are held against first.
+
+    Returns
+    -------
+    dict
+        Name to `ms`, `independent`, `ratio` and `wins`; see `form_choice`.
+
+    Raises
+    ------
+    ServingError
+        The first one cannot be run.
+    """
+    windows, default = _windows(bundle), names[0]
     predictors: dict[str, Predictor] = {}
+    independent: dict[str, bool] = {}
     for name in names:
         try:
-            predictors[name] = Predictor(replace(bundle, model_file=name), THREADS)
+            predictor = Predictor(replace(bundle, model_file=name), THREADS)
+            predictor.predict(windows)  # also warms up
+            independent[name] = _independent(predictor, windows)
+            predictors[name] = predictor
         except ServingError as error:
-            if name == bundle.model_file:
+            if name == default:
                 raise
             logger.warning("%s is not considered for serving: %s", name, error)
     times: dict[str, list[float]] = {name: [] for name in predictors}
-    for at in range(_ROUNDS + 1):
-        for name, predictor in predictors.items():
-            start = time.perf_counter()
-            predictor.predict(windows)
-            if at:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
+    passes = min(_MOST_PASSES, ceil(_LEAST_MS / _milliseconds(predictors[default], windows)))
+    for at in range(ROUNDS):
+        turns = list(predictors.items())
+        for name, predictor in turns if at % 2 else reversed(turns):
+            times[name].append(min(_milliseconds(predictor, windows) for _ in range(passes)))
     return {
-        name: {"ms": round(median(times[name]), 3), "independent": _independent(predictor, windows)}
-        for name, predictor in predictors.items()
+        name: {
+            "ms": round(median(taken), 3),
+            **_beside(taken, times[default]),
+            "independent": independent[name],
+        }
+        for name, taken in times.items()
     }
+
+
+def _milliseconds(predictor: Predictor, windows: NDArray[np.float32]) -> float:
+    start = time.perf_counter()
+    predictor.predict(windows)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _beside(taken: Sequence[float], default: Sequence[float]) -> dict[str, Any]:
+    """Compare times round by round: what slows the machine down for a while slows both."""
+    ratios = [one / other for one, other in zip(taken, default, strict=True)]
+    return {"ratio": round(median(ratios), 4), "wins": sum(ratio < 1 for ratio in ratios)}
 
 
 def _independent(predictor: Predictor, windows: NDArray[np.float32]) -> bool:
@@ -130,55 +167,3 @@ def _windows(bundle: Bundle) -> NDArray[np.float32]:
     mean, std = (np.asarray(statistics.get(name, default)) for name, default in (("mean", 0.0), ("std", 1.0)))
     noise = np.random.default_rng(0).normal(size=(_WINDOWS, bundle.window, len(bundle.feature_names)))
     return (mean + std * noise).astype(np.float32)
-
-
-def _passed(report: Any) -> bool:
-    """Whether a comparison with the Keras model was made, kept its bound, and fed the file as all others."""
-    if not isinstance(report, dict) or report.get("int8") is not None:
-        return False
-    tolerance, least = report.get("tolerance"), report.get("min_agreement")
-    if tolerance is not None:
-        return max(report["max_abs_difference"].values(), default=np.inf) <= tolerance
-    return least is not None and report["agreement"] >= least
-
-
-def _is_model(name: str) -> bool:
-    return name.endswith((".onnx", ".tflite"))
-
-
-def _machine() -> dict[str, Any]:
-    """What the speed of a model depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "processor": model or platform.processor(),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-    }
-
-
-def _kept(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    sound = isinstance(record, dict) and record.get("chosen") in record.get("files", {})
-    return record if sound else None
-
-
-def _keep(path: Path, record: Mapping[str, Any]) -> None:
-    """Write the record whole or not at all; a bundle that is read-only is measured each time it is loaded."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w") as file:
-            json.dump(record, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        logger.warning("the choice of the model file to run cannot be kept: %s", error)
-    finally:
-        part.unlink(missing_ok=True)

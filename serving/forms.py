@@ -19,7 +19,7 @@ QUANTILES: Final = "quantiles"
 VOLATILITY: Final = "volatility"
 
 Run = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]
-"""Windows (batch, window, F) to the outputs by name. Safe for several threads at once."""
+"""Windows (batch, window, F) to the outputs by name; BundleError if it fails. Safe for several threads at once."""
 
 
 def open_form(bundle: Bundle, name: str) -> Run:
@@ -39,7 +39,14 @@ def _open_onnx(bundle: Bundle, name: str) -> Run:
     outputs = {entry.name: _sizes(entry.shape) for entry in session.get_outputs()}
     _check_signature(bundle, name, inputs, outputs)
     wanted = _wanted(bundle)
-    return lambda batch: dict(zip(wanted, session.run(wanted, {INPUT: batch}), strict=True))
+
+    def run(batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        try:
+            return dict(zip(wanted, session.run(wanted, {INPUT: batch}), strict=True))
+        except Exception as error:  # onnxruntime raises a class of its own for every kind of fault
+            raise _unusable(bundle, name, f"onnxruntime {ort.__version__} cannot run", error) from error
+
+    return run
 
 
 def _open_tflite(bundle: Bundle, name: str) -> Run:
@@ -52,7 +59,7 @@ def _open_tflite(bundle: Bundle, name: str) -> Run:
         try:
             return Interpreter(model_content=content, num_threads=1).get_signature_runner()
         except (RuntimeError, ValueError) as error:
-            raise _unloadable(bundle, name, "LiteRT", error) from error
+            raise _unusable(bundle, name, "LiteRT cannot load", error) from error
 
     first = interpreter()
     inputs = {key: _sizes(entry["shape_signature"]) for key, entry in first.get_input_details().items()}
@@ -68,6 +75,8 @@ def _open_tflite(bundle: Bundle, name: str) -> Run:
             runner = interpreter()
         try:
             return {key: np.array(value) for key, value in runner(**{INPUT: batch}).items()}
+        except (RuntimeError, ValueError) as error:
+            raise _unusable(bundle, name, "LiteRT cannot run", error) from error
         finally:
             idle.put(runner)
 
@@ -88,12 +97,12 @@ def _session(bundle: Bundle, name: str) -> Any:
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for every kind of fault
-        raise _unloadable(bundle, name, f"onnxruntime {ort.__version__}", error) from error
+        raise _unusable(bundle, name, f"onnxruntime {ort.__version__} cannot load", error) from error
 
 
-def _unloadable(bundle: Bundle, name: str, runtime: str, error: Exception) -> BundleError:
+def _unusable(bundle: Bundle, name: str, problem: str, error: Exception) -> BundleError:
     return BundleError(
-        f"{runtime} cannot load the model: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        f"{problem} the model: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
         where=str(bundle.folder / name),
         remedy="use the versions of the lock file, or export the model again",
     )
