@@ -1,5 +1,7 @@
 """Asset `forecaster`: the trained Transformer-LSTM, and how well it does on bars it has not seen."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,6 +17,7 @@ from assets.retraining import champion_forecaster, training_trial
 from assets.skill import in_words, judge
 from training.data.training_set import TrainingSet
 from training.fitting.fit import TrainedForecaster, train
+from training.fitting.warm_start import seen_of_test
 from training.progress import Progress
 
 _JUDGED = ("model", "base_rate", "always_flat", "persistence")
@@ -27,7 +30,7 @@ class TrainingForm(dg.Config):
     warm_start: bool = Field(
         default=False,
         description="Begin with the weights of the champion, which must have the same features and shapes; without a"
-        " champion, with random ones.",
+        " champion, or if it has seen bars of the test split, with random ones.",
     )
 
 
@@ -45,7 +48,8 @@ def forecaster(
     """The trained Transformer-LSTM, judged on the newest bars, which it has not seen; goes on where it was stopped."""
     data = TrainingSet.load(training_set_folder(platform.home))
     folder = forecaster_folder(platform.home, data.manifest.training_set_id)
-    initial = champion_forecaster(platform.home) if config.warm_start else None
+    initial, start = _start(platform.home, data, warm=config.warm_start)
+    context.log.info(start)
     with (
         StepProgress(context, "training", "steps") as progress,
         training_trial(platform, data, initial) as ended,
@@ -53,7 +57,19 @@ def forecaster(
         trained = train(data, data.manifest.config, folder, lambda p: _tell(progress, p), initial=initial)
         ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
     context.log.info("trained; judging it on the test split")
-    return dg.MaterializeResult(metadata=_metadata(trained, judge(platform, trained, data)))
+    return dg.MaterializeResult(
+        metadata=_metadata(trained, judge(platform, trained, data)) | {"start": start}
+    )
+
+
+def _start(home: Path, data: TrainingSet, *, warm: bool) -> tuple[Path | None, str]:
+    """Choose the forecaster to begin with, None for random weights, and say why."""
+    champion = champion_forecaster(home) if warm else None
+    if champion is None:
+        return None, "cold: random weights" + (", since there is no champion to begin with" if warm else "")
+    if seen := seen_of_test(champion, data):
+        return None, f"cold: random weights, not those of {champion.name}, since {seen}"
+    return champion, f"warm: the weights of {champion.name}"
 
 
 def _tell(progress: StepProgress, p: Progress) -> None:
@@ -93,6 +109,10 @@ def _metadata(trained: TrainedForecaster, metrics: dict[str, Any]) -> dict[str, 
     }
 
 
+def _span(interval: Sequence[float] | None) -> str:
+    return f"{interval[0]:+.4f} to {interval[1]:+.4f}" if interval else "too few blocks of time"
+
+
 def _importance(metrics: dict[str, Any]) -> pl.DataFrame:
     """What the forecaster loses when a group of features tells of another window; see docs/controls.md."""
     return pl.DataFrame(
@@ -100,7 +120,7 @@ def _importance(metrics: dict[str, Any]) -> pl.DataFrame:
             {
                 "features": one["group"],
                 "rise of the log loss": one["log_loss"],
-                "95 % interval": "{:+.4f} to {:+.4f}".format(*one["log_loss_interval"]),
+                "95 % interval": _span(one["log_loss_interval"]),
                 "AUC lost": one["auc_sign"],
                 "rise of the pinball loss": one["pinball"],
                 "which": ", ".join(one["features"]),

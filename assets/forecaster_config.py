@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any, Literal, get_origin
 
 import dagster as dg
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from assets.errors import SettingsError
 from training.config import ForecasterConfig
 
-_PLAIN = (int, float, bool, bool | None)
-
 
 def _form_fields() -> dict[str, Any]:
-    """Take over the plain numbers, switches and choices of `ForecasterConfig`, with their bounds and meanings."""
-    fields = ForecasterConfig.model_fields.items()
-    return {
-        name: (str if get_origin(field.annotation) is Literal else field.annotation, field)
-        for name, field in fields
-        if field.annotation in _PLAIN or get_origin(field.annotation) is Literal
-    }
+    """Take over all settings of `ForecasterConfig` with their bounds; Dagster knows no choices and no tuples."""
+    found: dict[str, Any] = {}
+    for name, field in ForecasterConfig.model_fields.items():
+        kind = get_origin(field.annotation)
+        if kind is tuple:
+            found[name] = (list[float], Field(default=list(field.default), description=field.description))
+        else:
+            found[name] = (str if kind is Literal else field.annotation, field)
+    return found
 
 
 ForecasterForm = create_model("ForecasterForm", __base__=dg.Config, **_form_fields())

@@ -20,7 +20,7 @@ def onnx_answers_as_keras(platform: Platform) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="onnx_model", blocking=True)
 def onnx_int8_agrees_with_keras(platform: Platform) -> dg.AssetCheckResult:
-    """The published INT8 ONNX file names the class that the Keras model names, in all but few real windows."""
+    """If there is one, the INT8 ONNX file names the class that the Keras model names, in all but few real windows."""
     return _answers_as_keras(platform, "model.int8.onnx", quantised=True)
 
 
@@ -32,13 +32,13 @@ def tflite_answers_as_keras(platform: Platform) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="tflite_model", blocking=True)
 def tflite_dynamic_agrees_with_keras(platform: Platform) -> dg.AssetCheckResult:
-    """The published dynamic-range TFLite file names the class that the Keras model names, in all but few windows."""
+    """If there is one, the dynamic-range TFLite file names the class that the Keras model names, but for few windows."""
     return _answers_as_keras(platform, "model.dynamic.tflite", quantised=True)
 
 
 @dg.asset_check(asset="tflite_model", blocking=True)
 def tflite_int8_agrees_with_keras(platform: Platform) -> dg.AssetCheckResult:
-    """The published INT8 TFLite file names the class that the Keras model names, in all but few real windows."""
+    """If there is one, the INT8 TFLite file names the class that the Keras model names, in all but few real windows."""
     return _answers_as_keras(platform, "model.int8.tflite", quantised=True)
 
 

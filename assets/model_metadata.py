@@ -54,5 +54,5 @@ def serving_metadata(bundle: Path) -> dict[str, Any]:
     forms = [{"file": name, **facts} for name, facts in choice["forms"].items()]
     return {
         "served_file": choice["chosen"],
-        "serving_forms": table(pl.DataFrame(forms)) if forms else "there is one form only",
+        "serving_forms": table(pl.DataFrame(forms)) if forms else "nothing was to be measured",
     }

@@ -1,9 +1,14 @@
-"""Whether a home is fit to predict now, for the command line."""
+"""Whether a home is fit to predict now, and with what, for the command line."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from assets.errors import NotMadeYetError
 from assets.home import Home
+from serving.bundle import load_bundle
+from serving.errors import ServingError
+from serving.form_record import chosen_form
 from serving.readiness import Readiness, assess
 
 
@@ -17,3 +22,13 @@ def assess_home(home: Home) -> Readiness:
         except NotMadeYetError as error:
             return Readiness("not_ready", (f"{error.what}; {error.remedy}",))
         return assess(store, home.home, now, intervals=home.settings.intervals, symbols=symbols)
+
+
+def served_model(home: Path) -> str | None:
+    """Say which model version predicts, and which of its files is run here; None without a model that can be loaded."""
+    try:
+        bundle = load_bundle(home)
+    except ServingError:  # the assessment says what is wrong
+        return None
+    file = chosen_form(bundle)
+    return f"{bundle.version}, {file or 'file to be chosen by the next sweep'}"

@@ -12,19 +12,20 @@ from assets.drift_report import drift_of
 from assets.home import Home
 from assets.platform import Platform
 from assets.wording import count, utc
-from kernels.catalogue import joined_features, model_features
 from kernels.errors import KernelError
 from kernels.feature_store import open_latest
-from kernels.joins import intervals_of, split_name
 from market.intervals import DAY_MS
-from training.data.feature_choice import feature_groups, scales, without_groups
 from training.data.training_set import TrainingSet
 from training.errors import EvaluationError, ForecasterError
 from training.export.bundle import MODELS_FOLDER
 from training.export.manifest import Manifest
-from training.lifecycle.registry import champion_manifest, champion_version, list_models
-from training.lifecycle.trials import trial_name, trial_of
+from training.lifecycle.registry import champion_manifest, champion_version, list_models, read_decisions
+from training.lifecycle.run_config import training_set_config
+from training.lifecycle.trials import read_trials, trial_name, trial_of
 from training.network.forecaster_files import WEIGHTS_FILE, ForecasterMeta, load_meta
+
+TRAINING = "training"
+"""Kind of the trials that are forecasters of the asset, not of a search."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Due:
     words
         Why.
     run_key
-        The same for as long as the same reason holds over the same span: one run for it is enough.
+        The same, whatever the reason, until something is trained: one run is enough.
     """
 
     words: str
@@ -74,7 +75,7 @@ def training_trial(platform: Platform, data: TrainingSet, initial: Path | None) 
     whole = data.manifest.config.model_dump(mode="json")
     name = trial_name("training", data.manifest.training_set_id, whole, start)
     told = {"config": settings, "training_set_id": data.manifest.training_set_id, "warm_start": start}
-    with trial_of(platform.home, name, kind="training", at=platform.now_ms(), settings=told) as ended:
+    with trial_of(platform.home, name, kind=TRAINING, at=platform.now_ms(), settings=told) as ended:
         yield ended
 
 
@@ -87,12 +88,7 @@ def retraining_config(home: Path, *, warm_start: bool) -> dict[str, Any]:
     meta = _meta(folder) if folder is not None else None
     if meta is None:
         return {}
-    changed = meta.config.model_dump(mode="json", exclude_defaults=True)
-    form = {name: value for name, value in changed.items() if isinstance(value, (bool, int, float, str))}
-    training_set = form | {
-        "intervals": list(_intervals(meta)),
-        "left_out_groups": list(_left_out(meta)),
-    }
+    training_set = training_set_config(meta.config, meta.feature_names, meta.interval)
     return {
         "ops": {
             "training_set": {"config": training_set},
@@ -101,8 +97,16 @@ def retraining_config(home: Path, *, warm_start: bool) -> dict[str, Any]:
     }
 
 
-def due_by_age(home: Home) -> Due | NotDue:
-    """Say whether the newest model, champion or not, is older than the settings allow, by the exchange's clock."""
+def due_by_age(home: Home, asked_at: int | None = None) -> Due | NotDue:
+    """Say whether the newest model, champion or not, is older than the settings allow, by the exchange's clock.
+
+    Parameters
+    ----------
+    home
+        Whose models.
+    asked_at
+        When a retraining was last asked for, whatever became of it, ms since epoch by the exchange's clock.
+    """
     days, newest = home.settings.retrain_after_days, newest_manifest(home.settings.home)
     if newest is None:
         return NotDue(
@@ -114,33 +118,63 @@ def due_by_age(home: Home) -> Due | NotDue:
         return NotDue(f"{told}; {count(days, 'day')} are allowed (KLINECAST_RETRAIN_AFTER_DAYS)")
     if (stale := _nothing_newer(home.settings.home, newest)) is not None:
         return NotDue(f"{told}, but {stale}")
-    return Due(
-        f"{told}, more than {count(days, 'day')}", f"age:{newest.model_version}:{age // (days * DAY_MS)}"
-    )
+    last = _last_training(home.settings.home, newest, asked_at)
+    if home.now_ms() - last <= days * DAY_MS:
+        return NotDue(f"{told}, but {_too_soon(last, days)} (KLINECAST_RETRAIN_AFTER_DAYS)")
+    return Due(f"{told}, more than {count(days, 'day')}", _run_key(newest, last))
 
 
-def due_by_drift(home: Home) -> Due | NotDue:
-    """Say whether the newest features no longer look like those that the champion learned from."""
+def due_by_drift(home: Home, asked_at: int | None = None) -> Due | NotDue:
+    """Say whether the newest features no longer look like those that the champion learned from.
+
+    Parameters
+    ----------
+    home, asked_at
+        As `due_by_age` takes them.
+    """
     manifest = champion_manifest(home.settings.home)
     if manifest is None:
         return NotDue("there is no champion whose features could have drifted")
     if (stale := _nothing_newer(home.settings.home, manifest)) is not None:
         return NotDue(stale)
     days = home.settings.drift_days
+    newest = newest_manifest(home.settings.home) or manifest
+    last = _last_training(home.settings.home, newest, asked_at)
+    since = max(last, _last_decision(home.settings.home, manifest.model_version))
+    if home.now_ms() - since <= days * DAY_MS:
+        return NotDue(f"{_too_soon(since, days)} (KLINECAST_DRIFT_DAYS)")
     try:
         report = drift_of(home.settings.home, manifest, days)
     except (EvaluationError, KernelError) as error:
         return NotDue(f"drift cannot be told: {error.what}; {error.remedy}")
     if not report.drifted:
         return NotDue(f"{report.words} (the newest {count(days, 'day')} against {manifest.model_version})")
-    span = home.now_ms() // (days * DAY_MS)
-    return Due(f"{report.words}, against {manifest.model_version}", f"drift:{manifest.model_version}:{span}")
+    return Due(f"{report.words}, against {manifest.model_version}", _run_key(newest, last))
 
 
 def newest_manifest(home: Path) -> Manifest | None:
     """Return the manifest of the newest version that can be read."""
     found = [entry.manifest for entry in list_models(home) if entry.manifest is not None]
     return found[-1] if found else None
+
+
+def _last_training(home: Path, newest: Manifest, asked_at: int | None) -> int:
+    """Return when something was last trained, begun or asked for: what failed is not begun again and again."""
+    begun = [trial.at for trial in read_trials(home) if trial.kind == TRAINING]
+    return max([newest.created_at, asked_at or 0, *begun])
+
+
+def _last_decision(home: Path, champion: str) -> int:
+    """Return when the champion was made champion, or last held against another."""
+    return max([d.at for d in read_decisions(home) if champion in (d.challenger, d.champion)], default=0)
+
+
+def _run_key(newest: Manifest, last: int) -> str:
+    return f"retrain:{newest.model_version}:{last}"
+
+
+def _too_soon(since: int, days: int) -> str:
+    return f"a training or a decision at {utc(since)} is not yet {count(days, 'day')} old"
 
 
 def _nothing_newer(home: Path, manifest: Manifest) -> str | None:
@@ -154,21 +188,6 @@ def _nothing_newer(home: Path, manifest: Manifest) -> str | None:
     if last > known:
         return None
     return f"the features end at {utc(last)}, which it knows already: klinecast run make_features"
-
-
-def _intervals(meta: ForecasterMeta) -> tuple[str, ...]:
-    return intervals_of(meta.feature_names, meta.interval)
-
-
-def _left_out(meta: ForecasterMeta) -> tuple[str, ...]:
-    """Return the groups of the forecaster's features of which it sees none, but for the scale of the targets."""
-    every = (*model_features(), *(joined_features() if len(_intervals(meta)) > 1 else ()))
-    seen = {split_name(name)[0] for name in meta.feature_names if name not in scales(every)}
-    return tuple(
-        group
-        for group in feature_groups(every)
-        if not seen & (set(every) - set(without_groups(every, (group,), keep=scales(every))))
-    )
 
 
 def _meta(folder: Path) -> ForecasterMeta | None:

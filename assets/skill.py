@@ -46,9 +46,18 @@ def judge(platform: Platform, trained: TrainedForecaster, data: TrainingSet) -> 
         metrics["against_best"] = skill_against_best(score, best, realised) | {"information": information}
     importance = permutation_importance(predict, data, _SPLIT)
     metrics["importance"] = [one.model_dump(mode="json") for one in importance]
-    metrics["created_at"] = platform.now_ms()
+    metrics["weights_sha256"] = trained.meta.weights_sha256
+    metrics["created_at"] = _made_at(trained, platform)
     write_json(trained.path / METRICS_FILE, metrics)
     return metrics
+
+
+def _made_at(trained: TrainedForecaster, platform: Platform) -> int:
+    """Return when the forecaster was made: judged again, the same weights keep their time, and so their version."""
+    before = kept_metrics(trained.path)
+    if before.get("weights_sha256") == trained.meta.weights_sha256:
+        return int(before["created_at"])
+    return platform.now_ms()
 
 
 def kept_metrics(folder: Path) -> dict[str, Any]:
@@ -65,8 +74,10 @@ def found_of_own_market(folder: Path) -> FoundShare | None:
 def in_words(metrics: dict[str, Any]) -> str:
     """Say in a line what the figures mean."""
     model = metrics["model"]
-    low, high = model["auc_sign_interval"] or (float("nan"), float("nan"))
-    said = f"AUC of the sign {model['auc_sign']:.3f} [{low:.3f}, {high:.3f}] on {metrics['rows']:,} unseen windows"
+    told = model["auc_sign_interval"]
+    interval = f"[{told[0]:.3f}, {told[1]:.3f}]" if told else "(too few blocks of time for an interval)"
+    area = "unknown" if model["auc_sign"] is None else f"{model['auc_sign']:.3f}"
+    said = f"AUC of the sign {area} {interval} on {metrics['rows']:,} unseen windows"
     best = metrics.get("against_best")
     if not best:
         return said + "; the best possible is not known on this market"

@@ -21,6 +21,7 @@ from training.config import CLASSES, ForecasterConfig
 from training.data.dataset import TrainingSet, TrainingSetManifest, build_training_set
 from training.data.feature_choice import feature_groups, scales, without_groups
 from training.errors import TrainingSetError
+from training.fitting.checkpoint import DIVERGED_FILE
 from training.network.forecaster_files import META_FILE
 
 
@@ -28,7 +29,9 @@ class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
     """The forecaster's settings, and whether an interrupted training goes on."""
 
     continue_unfinished: bool = Field(
-        default=True, description="Keep the training set of an interrupted training, so that it can go on."
+        default=True,
+        description="Keep the training set of an interrupted training, so that it can go on, if there are no newer or"
+        " older bars by now.",
     )
     intervals: list[str] = Field(
         default=[],
@@ -57,11 +60,7 @@ def training_set(
     settings = forecaster_config(config)
     intervals = tuple(config.intervals) or platform.settings.forecast_intervals
     block = published_features(platform.home, intervals, tuple(config.left_out_groups))
-    found = (
-        _unfinished(platform.home, settings, intervals[0], block.names)
-        if config.continue_unfinished
-        else None
-    )
+    found = _unfinished(platform.home, settings, intervals[0], block) if config.continue_unfinished else None
     if found is not None:
         context.log.info("the last training was interrupted; its training set is kept, and it goes on")
     made = found or _build(platform, settings, intervals[0], block)
@@ -123,9 +122,12 @@ def _published(home: Path, interval: str, wanted: tuple[str, ...]) -> IntervalFe
 
 
 def _unfinished(
-    home: Path, settings: ForecasterConfig, interval: str, names: tuple[str, ...]
+    home: Path, settings: ForecasterConfig, interval: str, block: JoinedFeatures
 ) -> TrainingSet | None:
-    """Return the training set of these bars and features whose training was begun with these settings and not ended."""
+    """Return the training set of these bars and features whose training was begun with these settings and not ended.
+
+    A training that diverged has ended: it would do so again. A set of other bars is not kept: a new one has them all.
+    """
     folder = training_set_folder(home)
     if not folder.is_dir():
         return None
@@ -134,9 +136,20 @@ def _unfinished(
     except TrainingSetError:  # of an older format, or damaged: it is built anew
         return None
     work = forecaster_folder(home, found.manifest.training_set_id)
-    begun_not_ended = work.is_dir() and not (work / META_FILE).is_file()
-    made_of = (found.manifest.config, found.manifest.interval, found.manifest.feature_names)
-    return found if begun_not_ended and made_of == (settings, interval, names) else None
+    begun_not_ended = work.is_dir() and not any(
+        (work / name).is_file() for name in (META_FILE, DIVERGED_FILE)
+    )
+    manifest, times = found.manifest, found.open_time
+    made_of = (
+        manifest.config,
+        manifest.interval,
+        manifest.feature_names,
+        manifest.symbols,
+        times[0],
+        times[-1],
+    )
+    now = (settings, interval, block.names, tuple(block.symbols), block.open_time[0], block.open_time[-1])
+    return found if begun_not_ended and made_of == now else None
 
 
 def _metadata(manifest: TrainingSetManifest, folder: Path) -> dict[str, Any]:

@@ -59,7 +59,10 @@ def up() -> None:
 @app.command()
 def run(
     job: Annotated[
-        str, typer.Argument(help="ingest, make_features, train_and_export, search or prediction_sweep")
+        str,
+        typer.Argument(
+            help="ingest, make_features, train_and_export, search, watch_drift or prediction_sweep"
+        ),
     ],
     config: Annotated[Path | None, typer.Option(help="Dagster run config, a YAML file.")] = None,
 ) -> None:

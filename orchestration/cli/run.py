@@ -67,8 +67,10 @@ def _run_in_process(
     definitions = importlib.import_module(LOCATIONS[job]).defs
     try:
         with open_instance(settings) as instance:
+            definition = definitions.resolve_job_def(job)
+            _require_bounds(job, definition, config or {})
             wait_for_exchange()
-            result = definitions.resolve_job_def(job).execute_in_process(
+            result = definition.execute_in_process(
                 instance=instance,
                 run_config={**(config or {}), **_QUIET},
                 raise_on_error=False,
@@ -98,6 +100,26 @@ def _require_job(job: str) -> None:
         raise SettingsError(
             f"there is no job {job!r}", where="klinecast run", remedy=f"use one of: {', '.join(LOCATIONS)}"
         )
+
+
+def _require_bounds(job: str, definition: Any, config: dict[str, Any]) -> None:
+    """Refuse values out of bounds before anything runs: Dagster itself looks when their step is reached."""
+    from pydantic import ValidationError
+
+    bodies = {node.name: node.definition.compute_fn for node in definition.graph.nodes}
+    for step, given in (config.get("ops") or {}).items():
+        body = bodies.get(step)
+        if not isinstance(given, dict) or body is None or not body.has_config_arg():
+            continue  # what is wrong about this, Dagster refuses by itself
+        try:
+            body.get_config_arg().annotation(**(given.get("config") or {}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SettingsError(
+                f"{'.'.join(map(str, first['loc'])) or 'a value'} cannot be {first['input']!r}: {first['msg']}",
+                where=f"ops.{step}.config in the run config of {job}",
+                remedy="mend it; the job's launchpad in the UI shows what it takes",
+            ) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assets.home import Home
-from assets.readiness import assess_home
+from assets.readiness import assess_home, served_model
 from assets.source import claimed_source
 from assets.wording import utc
 from orchestration.cli.output import console
@@ -40,6 +40,8 @@ def _print_verdict(out: Console, home: Home, readiness: Readiness) -> None:
     folder = home.settings.home
     out.print(f"home      {folder}{'' if folder.exists() else ' (not there yet)'}", highlight=False)
     out.print(f"source    {claimed_source(folder) or 'nothing ingested yet'}", highlight=False)
+    if (model := served_model(folder)) is not None:
+        out.print(f"model     {model}", highlight=False)
     colour = _VERDICT_COLOURS[readiness.verdict]
     out.print(f"verdict   [{colour}]{readiness.verdict}[/{colour}]")
     for reason in readiness.reasons:

@@ -7,9 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.forecaster import _importance as importance_table
 from assets.judgement import judgement
 from assets.model_state import training_set_folder
 from assets.platform import Platform
+from assets.skill import in_words as in_words_of_skill
 from training.config import ForecasterConfig
 from training.controls.markets import planted_market
 from training.data.dataset import build_training_set
@@ -55,6 +57,24 @@ def test_it_is_told_in_words_figures_and_a_page(trained_home: Path) -> None:
         assert line in event.metadata["words"].value
     assert "| gradient boosting |" not in event.metadata["verdicts"].value
     assert "| logistic regression |" in event.metadata["verdicts"].value
+
+
+def test_a_forecaster_judged_on_a_short_span_is_told_without_intervals() -> None:
+    model = {"auc_sign": 0.61, "auc_sign_interval": None}
+    assert "0.610 (too few blocks of time for an interval) on 90" in in_words_of_skill(
+        {"model": model, "rows": 90}
+    )
+    one = {
+        "group": "g",
+        "features": ["a"],
+        "log_loss": 0.1,
+        "log_loss_interval": None,
+        "auc_sign": 0.0,
+        "pinball": 0.0,
+    }
+    told = [one, one | {"log_loss_interval": [0.05, 0.15]}]
+    shown = importance_table({"importance": told})["95 % interval"].to_list()
+    assert shown == ["too few blocks of time", "+0.0500 to +0.1500"]
 
 
 def test_an_unknown_baseline_is_explained(trained_home: Path) -> None:

@@ -177,7 +177,10 @@ def test_the_champion_has_a_card_a_decision_and_a_place_in_the_ledger(made: Home
 def test_status_predictions_sql_and_settings_tell(made: Home) -> None:
     assert "BTCUSDT" in made.klinecast("predictions").stdout
     assert "not a table" not in made.klinecast("sql", "SELECT count(*) AS bars FROM klines").stdout
-    assert "the simulated market with seed 11" in made.klinecast("status", code=None).stdout
+    status = made.klinecast("status", code=None).stdout
+    assert "the simulated market with seed 11" in status
+    version = json.loads((made.folder / "models" / "current").read_text())["version"]
+    assert f"model     {version}, model." in status
     assert str(made.folder)[:20] in made.klinecast("settings").stdout
     bad = made.klinecast("sql", "SELEC", code=1)
     assert "Traceback" not in bad.stderr

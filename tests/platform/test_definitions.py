@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from assets.model_state import training_set_folder
+from assets.model_state import forecaster_folder, training_set_folder
 from assets.training_set import _unfinished
+from kernels.compute import FeatureBlock
 from orchestration import definitions, training_definitions
 from orchestration.graph import all_specs
+from tests.training.conftest import INTERVAL, plant
 from training.config import ForecasterConfig
+from training.data.dataset import build_training_set
+from training.fitting.checkpoint import DIVERGED_FILE
 
 LOCATIONS = {"platform": definitions.defs, "training": training_definitions.defs}
 
@@ -112,4 +117,24 @@ def test_a_training_set_of_an_older_format_is_built_anew(tmp_path: Path) -> None
     folder = training_set_folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"format_version": 1}')
-    assert _unfinished(tmp_path, ForecasterConfig(), "5m", ("rsi_14",)) is None
+    assert _unfinished(tmp_path, ForecasterConfig(), "5m", plant(600, 2, strength=0.0).block) is None
+
+
+def test_the_set_of_an_unfinished_training_is_kept_while_there_are_no_other_bars(tmp_path: Path) -> None:
+    config, market = ForecasterConfig(window=8, horizon=3), plant(620, 2, strength=0.0)
+
+    def bars(first: int, stop: int) -> FeatureBlock:
+        block = market.block
+        return replace(block, values=block.values[:, first:stop], open_time=block.open_time[first:stop])
+
+    folder = training_set_folder(tmp_path)
+    data = build_training_set(bars(10, 600), market.close[10:600], INTERVAL, config, folder)
+    work = forecaster_folder(tmp_path, data.manifest.training_set_id)
+    assert _unfinished(tmp_path, config, INTERVAL, bars(10, 600)) is None, "nothing was begun"
+    work.mkdir(parents=True)
+    kept = _unfinished(tmp_path, config, INTERVAL, bars(10, 600))
+    assert kept is not None and kept.manifest == data.manifest
+    for others in (bars(10, 620), bars(0, 600), bars(10, 590)):
+        assert _unfinished(tmp_path, config, INTERVAL, others) is None
+    (work / DIVERGED_FILE).touch()
+    assert _unfinished(tmp_path, config, INTERVAL, bars(10, 600)) is None, "it would diverge again"
