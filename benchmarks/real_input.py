@@ -238,7 +238,7 @@ trades or taker volumes are left out, since the source does not know them.
 def page(outcome: Mapping[str, Any]) -> str:
     """Write what came out as the page docs/real_input.md."""
     metrics = outcome["metrics"]
-    low, high = metrics["model"]["auc_sign_interval"]
+    low, high = metrics["model"]["auc_sign_interval"] or (float("nan"), float("nan"))
     found = "above" if low > 0.5 else "not distinguishable from"
     rows = []
     for name in ("model", "base_rate", "always_flat", "persistence"):

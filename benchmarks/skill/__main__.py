@@ -21,6 +21,8 @@ from typing import Any
 from benchmarks.skill.measure import measure, training_set_of
 from benchmarks.skill.page import markdown
 from benchmarks.skill.recorded import NoBarsError, recorded_panel
+from kernels.errors import KernelError
+from market.errors import MarketError
 from market.store import Panel
 from training.baselines.registry import BASELINES
 from training.config import ForecasterConfig
@@ -38,7 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return _run(given)
-    except (NoBarsError, TrainingError) as error:
+    except (KernelError, MarketError, TrainingError) as error:
+        print(f"benchmarks.skill: {error.what} ({error.where}); {error.remedy}", file=sys.stderr)
+        return 2
+    except NoBarsError as error:
         print(f"benchmarks.skill: {error}", file=sys.stderr)
         return 2
 

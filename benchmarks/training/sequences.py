@@ -176,7 +176,8 @@ def _difference(
     found = paired_difference(
         mean[way] - mean["last"], data.rows["test"][:, 0], block=block, draws=2000, seed=0
     )
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    low, high = found.interval or (float("nan"), float("nan"))
+    return {"mean": found.mean, "low": low, "high": high}
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
