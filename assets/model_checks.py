@@ -32,7 +32,7 @@ def tflite_answers_as_keras(platform: Platform) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="tflite_model", blocking=True)
 def tflite_dynamic_agrees_with_keras(platform: Platform) -> dg.AssetCheckResult:
-    """If there is one, the dynamic-range TFLite file names the class that the Keras model names, but for few windows."""
+    """If there is one, the dynamic-range TFLite file names the class that Keras does, in all but few real windows."""
     return _answers_as_keras(platform, "model.dynamic.tflite", quantised=True)
 
 
