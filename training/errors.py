@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say which field of a file is wrong first, and how; `file` where it is no field."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+
 
 class TrainingError(Exception):
     """Base class of the errors of this package.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -112,22 +112,6 @@ def owners(
         table = table[np.isin(table[:, 0], np.asarray(symbol_ids, np.int64))]
     held = np.stack((spans.place(table[:, 0], table[:, 1]), spans.place(table[:, 0], table[:, 2])), axis=1)
     return Owners(held, table[:, 3])
-
-
-def owned_by(transaction: Transaction, file_ids: Iterable[int]) -> dict[int, Int64s]:
-    """Return the spans that each of these files holds, on the common line."""
-    found: dict[int, Int64s] = {}
-    for file_id in file_ids:
-        rows = transaction.execute(
-            "SELECT symbol_id, start_time, end_time FROM file_symbols WHERE file_id = ?"
-            " ORDER BY symbol_id, start_time",
-            (file_id,),
-        )
-        table = np.array(rows, np.int64).reshape(-1, 3)
-        found[file_id] = np.stack(
-            (spans.place(table[:, 0], table[:, 1]), spans.place(table[:, 0], table[:, 2])), axis=1
-        )
-    return found
 
 
 def registered(transaction: Transaction, wanted: Sequence[ColdFile]) -> bool:

@@ -31,7 +31,7 @@ from kernels.windows import window_view
 from training.config import ForecasterConfig, Normalisation
 from training.data.array_files import DamagedArraysError, map_array
 from training.data.splits import SPLITS, SplitSpan
-from training.errors import TrainingSetError
+from training.errors import TrainingSetError, first_fault
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -235,8 +235,7 @@ def _read_manifest(path: Path) -> TrainingSetManifest:
             "there is no training set here", where=str(path), remedy="materialise `training_set` first"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from error
+        raise _damaged(path, first_fault(error)) from error
     return manifest
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.errors import TrainingError
+from training.errors import TrainingError, first_fault
 from training.export.manifest import FileEntry, Manifest, describe
 from training.export.parity import ParityReport
 from training.files import file_sha256, flush_to_disk, publish, write_atomically
@@ -150,10 +150,8 @@ def read_manifest(bundle: Path) -> Manifest:
             "there is no model bundle here", where=str(path), remedy="materialise `onnx_model` first"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
         raise BundleError(
-            f"the manifest cannot be used: {problem}",
+            f"the manifest cannot be used: {first_fault(error)}",
             where=str(path),
             remedy="restore the bundle, or export the model again",
         ) from error

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from training.block_interval import LEAST_BLOCKS, too_short
 from training.judgement.forecasts import FORECASTER
 from training.judgement.names import FORECASTS, SCORES, number, span
-from training.judgement.results import Difference, Figure, Judgement, Verdict
+from training.judgement.results import Figure, Judgement, Verdict
 
 TOO_GOOD = 0.55
 """AUC of the sign above which a leak is the likelier reason; published figures on 15m to 1h bars are 0.52 to 0.53."""
@@ -20,11 +20,6 @@ def in_words(judgement: Judgement) -> list[str]:
     lines += [f"Left out: the {_of(name)}. {why}." for name, why in judgement.left_out.items()]
     lines += [_calibration(judgement), _trading(judgement), _caution(judgement)]
     return [line for line in lines if line]
-
-
-def verdict_lines(judgement: Judgement) -> list[str]:
-    """One line for each baseline and main score."""
-    return [f"{_of(d.baseline)}, {SCORES[d.score]}: {_told(d)}" for d in judgement.differences]
 
 
 def headline(judgement: Judgement) -> str:
@@ -111,12 +106,6 @@ def _against(judgement: Judgement, baseline: str) -> str:
             how = "it cannot be told" if verdict == "cannot be told" else f"it is {verdict}"
             parts.append(f"{how} by {listed}")
     return f"Against {_of(baseline)}: {'; '.join(parts)}."
-
-
-def _told(difference: Difference) -> str:
-    figure = _figure(difference.score, difference.figure, signed=True)
-    folds = f"{difference.folds_better} of {difference.folds} folds in favour"
-    return f"{difference.verdict}, {figure}, {folds}"
 
 
 def _calibration(judgement: Judgement) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from training.config import Calibration, ForecasterConfig, Normalisation
 from training.data.splits import SEEN_SPLITS, SplitSpan
-from training.errors import ForecasterError
+from training.errors import ForecasterError, first_fault
 from training.files import file_sha256, publish, write_atomically
 
 WEIGHTS_FILE = "forecaster.weights.h5"
@@ -139,10 +139,8 @@ def load_meta(workdir: Path) -> ForecasterMeta:
             "there is no trained forecaster here", where=str(path), remedy="materialise `forecaster` first"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
         raise ForecasterError(
-            f"the description of the forecaster cannot be used: {problem}",
+            f"the description of the forecaster cannot be used: {first_fault(error)}",
             where=str(path),
             remedy="train the forecaster again with this version",
         ) from error
