@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.catalogue import available, default_features
 from kernels.driver import OK
-from kernels.engine import Engine, engine_for, pad
+from kernels.engine import Engine, aligned, engine_for, pad
 from kernels.errors import BadPanel
 from kernels.file_maps import read_planes
 from kernels.panel import PanelLike, bad_bar, check_shapes, clock_values, say_time
@@ -130,7 +130,7 @@ def _output(shape: tuple[int, int, int], width: int, out: NDArray[np.float32] | 
             )
         if shape[2] >= width:
             return out
-    return np.empty((*shape[:2], max(shape[2], width)), dtype=np.float32)
+    return aligned((*shape[:2], max(shape[2], width)), np.float32, np.empty)
 
 
 def refuse_open_bar(open_time: NDArray[np.int64], now_ms: int) -> None:

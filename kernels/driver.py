@@ -34,10 +34,16 @@ OK = -1
 STAGE_PADDING = 16
 """Elements between the planes of a stage, so that they do not share cache sets."""
 
+LEAD = 128
+"""Bars before a block's end from which on the next block's state is asked for; earlier, it would not stay."""
+
+MOST_ROWS = 64
+"""Rows of the next block's state asked for with one bar; a short job needs few of them."""
+
 
 def make_advance(names: dict[str, Any], settle: int) -> Callable[..., int]:
     """Return the function that takes one lane group over a tile: settled as far as that goes, then general."""
-    load, every = names["load"], names["every"]
+    load, every, shifted, width = (names[n] for n in ("load", "every", "shifted", "WIDTH"))
     settled, general, clean_rows, proper_rows = (
         names[n] for n in ("settled", "general", "clean_rows", "proper_rows")
     )
@@ -45,26 +51,39 @@ def make_advance(names: dict[str, Any], settle: int) -> Callable[..., int]:
 
     def advance(
         columns: Any, clock: Any, bars: int, state: Any, t: int, n: int, S: int, lane: int,
-        out: Any, to: int, row: int, plane: int, k: int,
+        out: Any, to: int, row: int, plane: int, k: int, ahead: int, coming: Any, share: int,
     ) -> int:  # fmt: skip
         done = 0
         if every(load(state, 0) >= enough):
             done = clean_rows(columns, t, n, S, lane)
-            settled(columns, clock, bars, state, t, done, S, lane, out, to, row, plane, k)
+            settled(
+                columns, clock, bars, state, t, done, S, lane, out, to, row, plane, k, ahead, coming, share
+            )
         if done < n:
-            t, n, to, k = t + done, n - done, to + done * row, k + done
+            t, n, to, k, coming = (
+                t + done,
+                n - done,
+                to + done * row,
+                k + done,
+                shifted(coming, done * share * width),
+            )
             proper = proper_rows(columns, t, n, S, lane)
             if proper < n:
                 return t + proper
-            general(columns, clock, bars, state, t, n, S, lane, out, to, row, plane, k)
+            general(columns, clock, bars, state, t, n, S, lane, out, to, row, plane, k, ahead, coming, share)
         return -1
 
     return advance
 
 
 def make_flush(names: dict[str, Any], out_bits: int) -> Callable[..., None]:
-    """Return the copy of one plane of a stage to its place: whole lines past the caches, the ends through them."""
-    misalignment, copy_line, copy_some = (names[n] for n in ("misalignment", "copy_line", "copy_some"))
+    """Return the copy of one plane of a stage to its place.
+
+    All of it goes past the caches, the torn lines at both ends of a row too, element by element. A store through the
+    caches would fetch such a line from memory first, then write it back, once for each of the two neighbours that own
+    a part of it: where rows are short, that takes longer than all whole lines together.
+    """
+    misalignment, copy_line, copy_one = (names[n] for n in ("misalignment", "copy_line", "copy_one"))
     line = 512 // out_bits
 
     def flush(out: Any, to: int, S: int, stage: Any, at: int, across: int, n: int) -> None:
@@ -73,13 +92,13 @@ def make_flush(names: dict[str, Any], out_bits: int) -> Callable[..., None]:
             count, n = n * S, 1
         for _ in range(n):
             head = min((line - misalignment(out, to)) % line, count)
-            if head > 0:
-                copy_some(out, to, stage, at, head)
+            for j in range(head):
+                copy_one(out, to + j, stage, at + j)
             whole = head + (count - head) // line * line
             for j in range(head, whole, line):
                 copy_line(out, to + j, stage, at + j)
-            if whole < count:
-                copy_some(out, to + whole, stage, at + whole, count - whole)
+            for j in range(whole, count):
+                copy_one(out, to + j, stage, at + j)
             to += S
             at += across
 
@@ -90,12 +109,15 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
     """Return the function that runs a job.
 
     A tile of bars is walked group by group, so that a group's registers stay in the processor and its rings in the
-    first-level cache. Where the number of symbols is no multiple of the width, the last group starts earlier and
-    shares symbols with the one before; both write the same bits.
+    nearest caches. Where the number of symbols is no multiple of the width, the last group starts earlier and shares
+    symbols with the one before; both write the same bits.
 
     Feature planes lie megabytes apart, and a store to each would first fetch its line from memory. A long job has a
-    stage instead: steps write to that small buffer, and while one tile is computed the lines of the tile before go
-    from there to memory.
+    stage instead: steps write a tile to that small buffer, and its lines go from there to memory. The groups that
+    share a stage, a block, go through all bars before the next block begins: as few as the second-level cache holds
+    together with the stage, because state that is fetched from further away again for every tile costs as much as the
+    arithmetic. What comes next is asked for in time, a little with every bar: the inputs of the next tile, and towards
+    the block's end the state of the next block.
     """
     integer, doubles, shifted = (names[n] for n in ("integer", "doubles", "shifted"))
     outputs = names["floats"] if out_bits == 32 else doubles
@@ -115,7 +137,7 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
         stage_of,
         columns_of,
     ) = (int(place) for place in Job)
-    padding = STAGE_PADDING
+    padding, lead, most = STAGE_PADDING, LEAD, MOST_ROWS
 
     def directly(job: Any) -> int:
         S, T, tile, k = (
@@ -135,7 +157,10 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
                 lane = min(group * width, S - width)
                 state = shifted(doubles(job, state_of), group * rows * width)
                 n = min(tile, T - t)
-                bad = advance(columns, clock, T, state, t, n, S, lane, out, t * S + lane, S, T * S, k + t)
+                to = t * S + lane
+                bad = advance(
+                    columns, clock, T, state, t, n, S, lane, out, to, S, T * S, k + t, n * S, state, 0
+                )
                 if bad >= 0:
                     return bad
         return -1
@@ -148,29 +173,28 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
             integer(job, consumed),
         )
         columns, clock, out = shifted(job, columns_of), doubles(job, clock_of), outputs(job, out_of)
+        stage, states = outputs(job, stage_of), doubles(job, state_of)
         left = min(b * width, S - width)
         across = min((e - 1) * width, S - width) + width - left
         deep = tile * across + padding
-        current, before = outputs(job, stage_of), shifted(outputs(job, stage_of), deep * features)
-        waiting = 0  # bars of the tile before that are still in its stage
+        soon, last = max(T - lead, 0), integer(job, end) - 1
+        each = min((rows + min(T, lead) - 1) // min(T, lead), most) if e <= last else 0
         for t in range(0, T, tile):
             n = min(tile, T - t)
+            ahead = n * S if t + n < T else (e - b) * width - t * S
+            share = each if t >= soon else 0
             for group in range(b, e):
                 lane = min(group * width, S - width)
-                state = shifted(doubles(job, state_of), group * rows * width)
+                state = shifted(states, group * rows * width)
+                coming = shifted(states, (min(group + e - b, last) * rows + (t - soon) * share) * width)
                 bad = advance(
-                    columns, clock, T, state, t, n, S, lane, current, lane - left, across, deep, k + t
-                )
+                    columns, clock, T, state, t, n, S, lane,
+                    stage, lane - left, across, deep, k + t, ahead, coming, share,
+                )  # fmt: skip
                 if bad >= 0:
                     return bad
-                if waiting > 0:
-                    done, share = group - b, e - b
-                    for f in range(features * done // share, features * (done + 1) // share):
-                        flush(out, (f * T + t - waiting) * S + left, S, before, f * deep, across, waiting)
-            current, before = before, current
-            waiting = n
-        for f in range(features):
-            flush(out, (f * T + T - waiting) * S + left, S, before, f * deep, across, waiting)
+            for f in range(features):
+                flush(out, (f * T + t) * S + left, S, stage, f * deep, across, n)
         return -1
 
     compiled = names["compile"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ from kernels.registry import changes
 
 WIDTH = 8
 _DIRECT_TILE = 64
-_STAGED_TILE = 16  # bars; more would push the stage and the state of its symbols out of the caches
-_WHOLE_ROWS = 64  # lane groups; up to here a stage holds whole rows, which go to memory as one stretch
-_PART_ROWS = 32  # lane groups of a stage beyond: shorter pieces of rows would be mostly torn lines
+_STAGED_TILE = 16  # bars; more would leave the cache to fewer symbols, and cut rows into shorter pieces
 _STAGED_FROM = 2 << 20  # bytes of output; less stays in the caches anyway
+# bytes for a stage and the state of its symbols, of a second-level cache of 1 MiB
+_CACHE = 768 << 10
 
 Float64 = NDArray[np.float64]
 
@@ -91,10 +92,11 @@ class Engine:
         groups = len(state)
         workers = max(1, min(threads, groups))
         cuts = [groups * i // workers for i in range(workers + 1)]
-        stages = [self._stage(out) for _ in range(workers)]
+        parts = list(pairwise(cuts))
+        stages = [self._stage(out, b - a) for a, b in parts]
         jobs = [
-            self.job(columns, clock, state, consumed, out, groups=(a, b), stage=stage)
-            for a, b, stage in zip(cuts[:-1], cuts[1:], stages, strict=True)
+            self.job(columns, clock, state, consumed, out, groups=part, stage=stage)
+            for part, stage in zip(parts, stages, strict=True)
         ]
         if workers == 1:
             return self.entry(jobs[0].ctypes.data)
@@ -102,17 +104,20 @@ class Engine:
             results = list(pool.map(self.entry, [job.ctypes.data for job in jobs]))
         return min((r for r in results if r != OK), default=OK)
 
-    def _block(self, symbols: int) -> int:
-        """Lane groups that share a stage."""
-        groups = -(-symbols // self.width)
-        return groups if groups <= _WHOLE_ROWS else _PART_ROWS
+    def _block(self, groups: int) -> int:
+        """How many of the lane groups share a stage."""
+        plane = _STAGED_TILE * self.width * self.dtype.itemsize
+        most = _CACHE // (self.program.rows * self.width * 8 + len(self.program.features) * plane)
+        # an even share of a line each: where rows are aligned, pieces of them are whole lines
+        line = max(64 // (self.width * self.dtype.itemsize), 1)
+        return groups if groups <= most else max(most // line, 1) * line
 
-    def _stage(self, out: NDArray[np.floating]) -> NDArray[np.floating] | None:
+    def _stage(self, out: NDArray[np.floating], groups: int) -> NDArray[np.floating] | None:
         """Buffer for results on their way to memory; None where the caches hold them all."""
         if out.nbytes < _STAGED_FROM:
             return None
-        plane = _STAGED_TILE * self._block(out.shape[2]) * self.width + STAGE_PADDING
-        return aligned((2 * len(self.program.features) * plane + STAGE_PADDING,), self.dtype)
+        plane = _STAGED_TILE * self._block(groups) * self.width + STAGE_PADDING
+        return aligned((len(self.program.features) * plane,), self.dtype, np.empty)
 
     def job(
         self,
@@ -130,7 +135,7 @@ class Engine:
         job[Job.FIRST_GROUP], job[Job.END_GROUP] = groups
         job[Job.SYMBOLS], job[Job.BARS], job[Job.CONSUMED] = symbols, bars, consumed
         job[Job.TILE] = _DIRECT_TILE if stage is None else _STAGED_TILE
-        job[Job.BLOCK] = self._block(symbols)
+        job[Job.BLOCK] = self._block(groups[1] - groups[0])
         job[Job.STATE], job[Job.CLOCK], job[Job.OUT] = state.ctypes.data, clock.ctypes.data, out.ctypes.data
         job[Job.STAGE] = 0 if stage is None else stage.ctypes.data
         job[Job.COLUMNS :] = [c.ctypes.data for c in columns]
@@ -179,10 +184,14 @@ class BarJob:
         return self._engine.entry(self._address)
 
 
-def aligned(shape: tuple[int, ...], dtype: type | np.dtype = np.float64) -> NDArray:
-    """Zeros that start at a cache line: a vector of lanes never straddles two."""
+def aligned(
+    shape: tuple[int, ...],
+    dtype: type | np.dtype = np.float64,
+    allocate: Callable[..., NDArray[np.uint8]] = np.zeros,
+) -> NDArray:
+    """New array that starts at a cache line: a vector of lanes never straddles two, a row of results is whole lines."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64, dtype=np.uint8)
+    raw = allocate(size + 64, dtype=np.uint8)
     first = -raw.ctypes.data % 64
     return raw[first : first + size].view(dtype).reshape(shape)
 

@@ -24,7 +24,7 @@ _INFIX = {
     "gt": ">", "ge": ">=", "lt": "<", "le": "<=", "and": "&", "or": "|",
 }  # fmt: skip
 _CALLS = {"where": "where", "abs": "absolute", "sqrt": "sqrt", "log": "log"}
-_SIGNATURE = "columns, clock, bars, state, t, n, S, lane, out, o0, row, plane, k0"
+_SIGNATURE = "columns, clock, bars, state, t, n, S, lane, out, o0, row, plane, k0, ahead, coming, share"
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,9 @@ class _Writer:
         lines += [f"    {name} = load(state, {row})" for name, row in registers.items()]
         lines += ["    for i in range(n):", "        at = (t + i) * S + lane", "        to = o0 + i * row"]
         lines += ["        k = k0 + i"]
+        lines += [f"        fetch_ahead(c_{name}, at + ahead)" for name in self.columns]
+        lines += ["        for line in range(i * share, (i + 1) * share):"]
+        lines += ["            fetch_ahead(coming, line * WIDTH)"]
         lines += [f"        {statement}" for statement in self.body]
         lines += [f"    save(state, {row}, {name})" for name, row in registers.items()]
         return "\n".join(lines)
@@ -273,7 +276,6 @@ def _checks(columns: Sequence[str]) -> str:
     gap = " & ".join(f"absent({name})" for name in columns[: len(BAR_COLUMNS)])
     extras = [(name, f"(({name} >= 0.0) & ({name} < INFINITY))") for name in columns[len(BAR_COLUMNS) :]]
     loop = ["    for i in range(n):", "        at = (t + i) * S + lane", *reads, bar]
-    ahead = [f"        fetch_ahead(doubles(columns, {i}), at + n * S)" for i in range(len(columns))]
     clean = " & ".join(["bar", *(test for _, test in extras)])
     proper = " & ".join([f"(bar | ({gap}))", *(f"({test} | absent({name}))" for name, test in extras)])
 
@@ -281,6 +283,4 @@ def _checks(columns: Sequence[str]) -> str:
         head = f"def {name}(columns, t, n, S, lane):"
         return [head, *body, f"        if not every({test}):", "            return i", "    return n"]
 
-    return "\n".join(
-        [*search("clean_rows", [*loop, *ahead], clean), "", "", *search("proper_rows", loop, proper)]
-    )
+    return "\n".join([*search("clean_rows", loop, clean), "", "", *search("proper_rows", loop, proper)])

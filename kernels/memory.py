@@ -77,14 +77,14 @@ def align_stack(typingctx: Any) -> Any:
 
 @intrinsic
 def fetch_ahead(typingctx: Any, pointer: Any, index: Any) -> Any:
-    """Ask for the cache line of an element that will be read soon; harmless beyond the array's end."""
+    """Have the line of an element brought to the second-level cache; harmless beyond the array's end."""
 
     def emit(context: Any, builder: Any, _sig: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         place = builder.bitcast(builder.gep(args[0], [args[1]]), byte)
         kind = ir.FunctionType(ir.VoidType(), [byte, _INDEX, _INDEX, _INDEX])
         hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(hint, [place, *(ir.Constant(_INDEX, value) for value in (0, 3, 1))])
+        builder.call(hint, [place, *(ir.Constant(_INDEX, value) for value in (0, 2, 1))])
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp), emit
@@ -102,47 +102,31 @@ def misalignment(typingctx: Any, pointer: Any, index: Any) -> Any:
     return types.int64(pointer, types.intp), emit
 
 
-@intrinsic
-def copy_line(typingctx: Any, target: Any, to: Any, origin: Any, at: Any) -> Any:
-    """Copy 64 bytes to an address that is a multiple of 64, past the caches."""
+def _copy_past_caches(whole_line: bool) -> Any:
+    """Copy of one element, or of 64 bytes to an address that is a multiple of 64, without a look at the caches."""
 
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, place = _line(context, builder, sig, args)
-        store = builder.store(value, place)
-        store.align = 64
-        once = ir.Constant(ir.IntType(32), 1)
-        store.set_metadata("nontemporal", builder.module.add_metadata([once]))
-        return context.get_dummy_value()
+    @intrinsic
+    def copy(typingctx: Any, target: Any, to: Any, origin: Any, at: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            bits = sig.args[0].dtype.bitwidth
+            unit = ir.IntType(bits)  # there is such a store for integers of this size, not for floats
+            moved = ir.VectorType(unit, 512 // bits) if whole_line else unit
+            target, to, origin, at = args
+            value = builder.load(builder.bitcast(builder.gep(origin, [at]), moved.as_pointer()))
+            value.align = bits // 8
+            store = builder.store(value, builder.bitcast(builder.gep(target, [to]), moved.as_pointer()))
+            store.align = 64 if whole_line else bits // 8
+            once = ir.Constant(ir.IntType(32), 1)
+            store.set_metadata("nontemporal", builder.module.add_metadata([once]))
+            return context.get_dummy_value()
 
-    return types.void(target, types.intp, origin, types.intp), emit
+        return types.void(target, types.intp, origin, types.intp), emit
 
-
-@intrinsic
-def copy_some(typingctx: Any, target: Any, to: Any, origin: Any, at: Any, count: Any) -> Any:
-    """Copy the first `count` elements of 64 bytes, to any address; reads all of the 64 bytes."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, place = _line(context, builder, sig, args)
-        lanes = value.type.count
-        places = ir.Constant(ir.VectorType(_INDEX, lanes), list(range(lanes)))
-        mask = builder.icmp_signed("<", places, splat(builder, builder.trunc(args[4], _INDEX), lanes))
-        kind = "f32" if value.type.element == ir.FloatType() else "f64"
-        signature = ir.FunctionType(ir.VoidType(), [value.type, place.type, _INDEX, mask.type])
-        name = f"llvm.masked.store.v{lanes}{kind}.p0"
-        store = cgutils.get_or_insert_function(builder.module, signature, name)
-        builder.call(store, [value, place, ir.Constant(_INDEX, 4), mask])
-        return context.get_dummy_value()
-
-    return types.void(target, types.intp, origin, types.intp, types.int64), emit
+    return copy
 
 
-def _line(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, Any]:
-    """64 bytes from the origin, and the pointer to where they go."""
-    element = sig.args[0].dtype
-    vector = ir.VectorType(context.get_value_type(element), 512 // element.bitwidth).as_pointer()
-    value = builder.load(builder.bitcast(builder.gep(args[2], [args[3]]), vector))
-    value.align = element.bitwidth // 8
-    return value, builder.bitcast(builder.gep(args[0], [args[1]]), vector)
+copy_line = _copy_past_caches(whole_line=True)
+copy_one = _copy_past_caches(whole_line=False)
 
 
 MEMORY_VOCABULARY = {
@@ -155,6 +139,6 @@ MEMORY_VOCABULARY = {
     "fetch_ahead": fetch_ahead,
     "misalignment": misalignment,
     "copy_line": copy_line,
-    "copy_some": copy_some,
+    "copy_one": copy_one,
 }
 """Names that generated code and the driver use."""

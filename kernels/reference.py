@@ -53,7 +53,7 @@ def run_reference(
     with np.errstate(all="ignore"):
         names["general"](
             flat, clock.reshape(-1), bars, state, 0, bars, symbols, 0,
-            out.reshape(-1), 0, symbols, bars * symbols, consumed,
+            out.reshape(-1), 0, symbols, bars * symbols, consumed, 0, None, 0,
         )  # fmt: skip
     return out
 
@@ -83,7 +83,9 @@ def _vocabulary(width: int) -> dict[str, Any]:
         state[row + (k & (size - 1))] = x
 
     return {
+        "WIDTH": width,
         "align_stack": lambda: None,
+        "fetch_ahead": lambda column, index: None,
         "doubles": lambda columns, index: columns[index],
         "read": lambda column, index: column[index : index + width],
         "tick": lambda clock, index: np.full(width, clock[index]),

@@ -103,6 +103,27 @@ def test_rows_wider_than_a_stage_equal_narrow_ones():
     assert same_bits(np.ascontiguousarray(wide[:, :, :300]), narrow)
 
 
+@pytest.mark.parametrize("elements", [0, 1, 6, 15])
+def test_output_may_begin_anywhere_in_a_line(elements):
+    panel = sample_panel(150, 701, seed=6, gaps=True)
+    shape = (len(FEW), 150, 701)
+    size = int(np.prod(shape))
+    around = np.full(size + 64, 7.0, dtype=np.float32)
+    first = -around.ctypes.data % 64 // 4 + elements
+    out = around[first : first + size].reshape(shape)
+    compute(panel, FEW, out=out)
+    assert same_bits(out, in_chunks(FEW, panel, 1))
+    assert (around[:first] == 7.0).all() and (around[first + size :] == 7.0).all()
+
+
+@pytest.mark.parametrize("kilobytes", [1, 64, 256])
+def test_symbols_that_share_a_stage_change_no_bit(monkeypatch, kilobytes):
+    panel = sample_panel(150, 701, seed=6, gaps=True)
+    monkeypatch.setattr("kernels.engine._CACHE", kilobytes << 10)
+    assert same_bits(compute(panel, FEW).values, in_chunks(FEW, panel, 1))
+    assert same_bits(compute(panel, FEW, threads=2).values, in_chunks(FEW, panel, 1))
+
+
 def test_a_feature_has_the_same_bits_in_any_company():
     panel = sample_panel(300, 9, seed=8, gaps=True)
     together = compute(panel, FEW)
