@@ -39,6 +39,9 @@ _MOST_PASSES: Final = 5
 """Small models are run more often in each round, the fastest pass counting: they are done in less time than the
 system takes away from a process for another one."""
 
+_HOPELESS: Final = 3.0
+"""A form that takes longer than so many times the float file's time in a first measurement is not timed further."""
+
 _WINDOWS: Final = 10 * CHUNK
 
 
@@ -122,20 +125,26 @@ def measure(bundle: Bundle, names: list[str]) -> dict[str, dict[str, Any]]:
             if name == default:
                 raise
             logger.warning("%s is not considered for serving: %s", name, error)
-    times: dict[str, list[float]] = {name: [] for name in predictors}
-    passes = min(_MOST_PASSES, ceil(_LEAST_MS / _milliseconds(predictors[default], windows)))
+    once = {name: _quickest(predictor, windows, 2) for name, predictor in predictors.items()}
+    near = {name: one for name, one in predictors.items() if once[name] <= _HOPELESS * once[default]}
+    times: dict[str, list[float]] = {name: [] for name in near}
+    passes = min(_MOST_PASSES, ceil(_LEAST_MS / once[default]))
     for at in range(ROUNDS):
-        turns = list(predictors.items())
+        turns = list(near.items())
         for name, predictor in turns if at % 2 else reversed(turns):
-            times[name].append(min(_milliseconds(predictor, windows) for _ in range(passes)))
-    return {
-        name: {
-            "ms": round(median(taken), 3),
-            **_beside(taken, times[default]),
-            "independent": independent[name],
-        }
-        for name, taken in times.items()
+            times[name].append(_quickest(predictor, windows, passes))
+    figures = {
+        name: (times[name], times[default]) if name in near else ([once[name]], [once[default]])
+        for name in once
     }
+    return {
+        name: {"ms": round(median(taken), 3), **_beside(taken, beside), "independent": independent[name]}
+        for name, (taken, beside) in figures.items()
+    }
+
+
+def _quickest(predictor: Predictor, windows: NDArray[np.float32], passes: int) -> float:
+    return min(_milliseconds(predictor, windows) for _ in range(passes))
 
 
 def _milliseconds(predictor: Predictor, windows: NDArray[np.float32]) -> float:

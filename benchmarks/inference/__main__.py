@@ -10,13 +10,14 @@ medians over the rounds are given, in ms of wall time for 300 windows.
 - `predict_each_ratio`, `predict_batched_ratio`: Keras `predict` per symbol, and once for all, over the `fastest` form,
   which is one of `ms`: a file in one call on one thread, or in chunks over two threads (`..., two threads`). Keras
   takes as many threads as it likes
-- `onnx_f32_ms_300`, `onnx_int8_ms_300`, `tflite_ms_300`, `tflite_dynamic_ms_300`: one call, one thread;
-  `tflite_int8_ms_300`: 300 calls, for that file takes one window at a time
+- `onnx_f32_ms_300`, `onnx_int8_ms_300`, `tflite_ms_300`, `tflite_dynamic_ms_300`, `tflite_int8_ms_300`: one call, one
+  thread
 - `onnx_int8_size_share`, `tflite_int8_size_share`, `tflite_dynamic_size_share`: over the float32 file of that format;
   `onnx_int8_keras_share`, `tflite_int8_keras_share`: over the saved Keras model; `wide_...`: of a model of width 128
 - `int8_agreement`, `tflite_dynamic_agreement`, `tflite_int8_agreement`: share of windows with the same most probable
-  class as Keras; `int8_decision_flips`: share in which a trade at a probability of 0.4 would be another one;
-  `int8_quantile_error`: mean difference of a quantile, in volatilities over the horizon
+  class as Keras; `int8_decision_flips`, `tflite_int8_decision_flips`: share in which a trade at a probability of 0.4
+  would be another one; `int8_quantile_error`, `tflite_int8_quantile_error`: mean difference of a quantile, in
+  volatilities over the horizon
 - `parity_onnx`, `parity_tflite`: largest difference from Keras, as training/export/parity.py defines it
 - `published`: which files keep their bounds, and would be in a bundle
 """
@@ -60,7 +61,7 @@ def measure(panel: Panel, *, epochs: int, width: int, wide: bool) -> dict[str, A
         windows = real_windows(data, COMPARED)
         reports = compare_all(files, folder / "forecaster", windows)
         sizes = {**sizes_of(files), "keras": keras_file.stat().st_size}
-        times = timed(files, folder / "forecaster", windows[:: len(windows) // WINDOWS][:WINDOWS], reports)
+        times = timed(files, folder / "forecaster", windows[:: len(windows) // WINDOWS][:WINDOWS])
         figures = {**_figures(times, sizes, reports), "windows": WINDOWS, "width": width, "epochs": epochs}
         return {**figures, **(_wide_sizes(panel, folder / "wide") if wide else {})}
 
@@ -89,7 +90,7 @@ def _figures(
             ("tflite_dynamic", "tflite"),
         )
     }
-    int8 = reports["onnx_int8"]
+    int8, integers = reports["onnx_int8"], reports["tflite_int8"]
     return {
         "predict_each_ratio": times["keras predict_each"] / forms[fastest],
         "predict_batched_ratio": times["keras predict_batched"] / forms[fastest],
@@ -99,17 +100,17 @@ def _figures(
         **{f"{form}_keras_share": sizes[form] / sizes["keras"] for form in ("onnx_int8", "tflite_int8")},
         "int8_agreement": int8.agreement,
         "tflite_dynamic_agreement": reports["tflite_dynamic"].agreement,
-        "tflite_int8_agreement": reports["tflite_int8"].agreement,
+        "tflite_int8_agreement": integers.agreement,
         "int8_decision_flips": (int8.decision_flips or {})["threshold"],
         "int8_quantile_error": int8.mean_abs_difference["quantiles"],
+        "tflite_int8_decision_flips": (integers.decision_flips or {})["threshold"],
+        "tflite_int8_quantile_error": integers.mean_abs_difference["quantiles"],
         "parity_onnx": max(reports["onnx_f32"].max_abs_difference.values()),
         "parity_tflite": max(reports["tflite"].max_abs_difference.values()),
         "published": [form for form, report in reports.items() if report.passed],
         "ms": times,
         "bytes": sizes,
-        "parity": {
-            form: report.model_dump(mode="json", exclude={"int8"}) for form, report in reports.items()
-        },
+        "parity": {form: report.model_dump(mode="json") for form, report in reports.items()},
     }
 
 

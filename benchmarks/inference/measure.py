@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from training.export.conversion import stored_interface
+from training.export.exported_files import open_exported
 from training.export.parity import (
     FLOAT_TOLERANCE,
     MIN_AGREEMENT,
     ParityReport,
     compare,
     ensure_reference,
-    open_exported,
 )
 from training.network.forecaster_files import load_forecaster
 
@@ -26,7 +25,6 @@ WINDOWS = 300
 ROUNDS = 15
 CHUNK = 20
 FLOAT_FORMS = ("onnx_f32", "tflite")
-POOLED = ("onnx_f32", "onnx_int8", "tflite", "tflite_dynamic")
 
 
 def compare_all(files: dict[str, Path], forecaster: Path, windows: np.ndarray) -> dict[str, ParityReport]:
@@ -38,7 +36,6 @@ def compare_all(files: dict[str, Path], forecaster: Path, windows: np.ndarray) -
             reference,
             FLOAT_TOLERANCE if form in FLOAT_FORMS else None,
             min_agreement=None if form in FLOAT_FORMS else MIN_AGREEMENT,
-            int8=stored_interface(path),
         )
         for form, path in files.items()
     }
@@ -49,9 +46,7 @@ def sizes_of(files: dict[str, Path]) -> dict[str, int]:
     return {form: path.stat().st_size for form, path in files.items()}
 
 
-def timed(
-    files: dict[str, Path], forecaster: Path, windows: np.ndarray, reports: dict[str, ParityReport]
-) -> dict[str, float]:
+def timed(files: dict[str, Path], forecaster: Path, windows: np.ndarray) -> dict[str, float]:
     """Median ms for all windows, of each form and of Keras, one after the other in every round.
 
     `keras predict_each` is the sum of one call per window; the calls are spread over the rounds.
@@ -59,10 +54,8 @@ def timed(
     windows = np.ascontiguousarray(windows)
     model, _ = load_forecaster(forecaster)
     with ThreadPoolExecutor(2) as pool:
-        calls: dict[str, Callable[[], Any]] = {
-            form: _whole(path, reports[form], windows) for form, path in files.items()
-        }
-        calls |= {f"{form}, two threads": _pooled(files[form], windows, pool) for form in POOLED}
+        calls: dict[str, Callable[[], Any]] = {form: _whole(path, windows) for form, path in files.items()}
+        calls |= {f"{form}, two threads": _pooled(path, windows, pool) for form, path in files.items()}
         calls["keras predict_batched"] = lambda: model.predict(windows, batch_size=len(windows), verbose=0)
         times: dict[str, list[float]] = {name: [] for name in calls}
         each = 0.0
@@ -77,8 +70,8 @@ def timed(
     return {**{name: statistics.median(found) for name, found in times.items()}, "keras predict_each": each}
 
 
-def _whole(path: Path, report: ParityReport, windows: np.ndarray) -> Callable[[], Any]:
-    predict = open_exported(path, report.int8)
+def _whole(path: Path, windows: np.ndarray) -> Callable[[], Any]:
+    predict = open_exported(path)
     return lambda: predict(windows)
 
 

@@ -76,4 +76,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    parity.main(["reference", "--forecaster", sys.argv[1], "--windows", sys.argv[2]])
+    parity.main(["--forecaster", sys.argv[1], "--windows", sys.argv[2]])

@@ -64,6 +64,7 @@ def test_manifest_tells_what_the_forecaster_is(home: Path, exported) -> None:
         assert manifest["files"][name] == {
             "sha256": file_sha256(exported.folder / name),
             "bytes": (exported.folder / name).stat().st_size,
+            "form": "float32",
         }
 
 

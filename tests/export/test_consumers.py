@@ -15,21 +15,21 @@ import pytest
 from packaging.requirements import Requirement
 
 from training.export.bundle import create_bundle
+from training.export.exported_files import open_exported
 from training.export.manifest import Manifest
-from training.export.parity import ensure_reference, open_exported
+from training.export.parity import ensure_reference
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = {
     "consume_model.py": ("onnxruntime", ["onnxruntime"]),
     "consume_model_litert.py": ("ai-edge-litert", ["ai_edge_litert"]),
-    "consume_model_int8.py": ("ai-edge-litert", ["ai_edge_litert"]),
 }
 FILES = {
     "model.onnx": "consume_model.py",
     "model.int8.onnx": "consume_model.py",
     "model.tflite": "consume_model_litert.py",
     "model.dynamic.tflite": "consume_model_litert.py",
-    "model.int8.tflite": "consume_model_int8.py",
+    "model.int8.tflite": "consume_model_litert.py",
 }
 FOREIGN = ("training", "serving", "kernels", "market", "assets", "tensorflow", "keras", "polars", "pydantic")
 
@@ -120,10 +120,8 @@ def test_runs_without_klinecast_and_answers_as_keras(
     expected = np.hstack([reference.direction[:10], reference.quantiles[:10], reference.volatility[:10]])
     report = {**exported.onnx.reports, **exported.tflite.reports}[file]
     np.testing.assert_allclose(answers, expected, atol=1.5e-5 if report.tolerance else 0.05)
-    said = open_exported(bundle / file, report.int8)(exported.windows[:10])
+    said = open_exported(bundle / file)(exported.windows[:10])
     np.testing.assert_allclose(answers, np.hstack(list(said.values())), atol=2e-6, rtol=1e-5)
-    if report.int8 is not None:
-        return
     assert done.stdout.splitlines()[0].split()[::2] == [
         "down",
         "flat",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +11,18 @@ import onnx
 import onnxruntime
 import pytest
 
-from training.export import conversion
-from training.export.conversion import ExportError
-from training.export.export_onnx import export_onnx
-from training.export.export_tflite import export_tflite
+from training.export.exported_files import open_exported
 from training.export.onnx_tidying import canonical
 from training.export.parity import (
     FLOAT_TOLERANCE,
-    ParityError,
     check_parity,
     decisions,
     ensure_reference,
-    open_exported,
 )
-from training.export.reference_outputs import WindowsError
 from training.export.weight_quantisation import rounded
 
 FLOAT_FILES = ("model.onnx", "model.tflite")
-SAME_INTERFACE = ("model.onnx", "model.int8.onnx", "model.tflite", "model.dynamic.tflite")
-ALL_FILES = (*SAME_INTERFACE, "model.int8.tflite")
+ALL_FILES = (*FLOAT_FILES, "model.int8.onnx", "model.dynamic.tflite", "model.int8.tflite")
 
 
 def test_float_files_keep_the_tolerance(exported) -> None:
@@ -42,31 +33,6 @@ def test_float_files_keep_the_tolerance(exported) -> None:
         assert max(reports[name].max_abs_difference.values()) <= FLOAT_TOLERANCE
         assert reports[name].agreement == 1
         assert (exported.folder / name).is_file()
-
-
-def test_quantised_files_are_published_only_if_they_agree(
-    exported, converter, tmp_path, caplog, monkeypatch
-) -> None:
-    """The bound decides: files of the same forecaster, the real one and one with noise in its weights.
-
-    It is lower here than it is for users: of this forecaster, of random weights, more windows are nearly undecided.
-    """
-    assert conversion.MIN_AGREEMENT == 0.99
-    monkeypatch.setattr(conversion, "MIN_AGREEMENT", 0.975)
-    for damage, agrees in (("", True), (_NOISE, False)):
-        out = tmp_path / str(agrees) / "model.onnx"
-        made = export_onnx(
-            exported.forecaster,
-            out,
-            exported.windows,
-            calibration=exported.windows[:8],
-            converter=converter(damage, only="int8"),
-        )
-        report = made.reports["model.int8.onnx"]
-        assert (report.agreement >= 0.975) is agrees
-        assert out.with_name("model.int8.onnx").is_file() is agrees
-        assert (out in made.files, len(made.files)) == (True, 1 + agrees)
-    assert "model.int8.onnx is left out" in caplog.text
 
 
 def test_reports_tell_how_decisions_change(exported) -> None:
@@ -134,16 +100,17 @@ def test_onnx_interface(exported) -> None:
     assert "LSTM" in {node.op_type for node in model.graph.node}
 
 
-def test_tflite_has_builtin_operators_only(exported) -> None:
+@pytest.mark.parametrize("name", ["model.tflite", "model.dynamic.tflite", "model.int8.tflite"])
+def test_tflite_has_builtin_operators_only(exported, name: str) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(exported.folder / "model.tflite"))
+    interpreter = Interpreter(str(exported.folder / name))
     operators = {op["op_name"] for op in interpreter._get_ops_details()}
     assert "WHILE" in operators
     assert not {name for name in operators if "Flex" in name or "CUSTOM" in name}
 
 
-@pytest.mark.parametrize("name", SAME_INTERFACE)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_answers_do_not_depend_on_the_batch(exported, name: str) -> None:
     predict = open_exported(exported.folder / name)
     together = predict(exported.windows[:60])
@@ -156,7 +123,7 @@ def test_answers_do_not_depend_on_the_batch(exported, name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", SAME_INTERFACE)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_a_window_that_is_not_finite_gets_nan(exported, name: str, bad: float) -> None:
     predict = open_exported(exported.folder / name)
     windows = exported.windows[:80].copy()
@@ -170,9 +137,10 @@ def test_a_window_that_is_not_finite_gets_nan(exported, name: str, bad: float) -
         np.testing.assert_allclose(answers[output][~spoilt], clean[output][~spoilt], rtol=1e-5, atol=1e-6)
 
 
-def test_an_int8_window_gets_the_same_bits_among_any_neighbours(exported) -> None:
-    """Weights are rounded once and for all; no scale is taken over what else is in the call."""
-    predict = open_exported(exported.folder / "model.int8.onnx")
+@pytest.mark.parametrize("name", ["model.int8.onnx", "model.int8.tflite"])
+def test_an_int8_window_gets_the_same_bits_among_any_neighbours(exported, name: str) -> None:
+    """Weights are rounded once and for all; no scale is taken over what else is in the call, and no state is kept."""
+    predict = open_exported(exported.folder / name)
     others = exported.windows[:16].copy()
     others[1:] *= 3
     for output, answer in predict(exported.windows[:16]).items():
@@ -186,74 +154,6 @@ def test_int8_matrices_are_stored_as_int8(exported) -> None:
     assert {onnx.TensorProto.DataType.Name(constant.data_type) for constant in large} <= {"INT8", "FLOAT16"}
     stored, plain = ((exported.folder / name).stat().st_size for name in ("model.int8.onnx", "model.onnx"))
     assert stored < 0.45 * plain, "small as this forecaster is, with most of the file its operators"
-
-
-def test_rounding_makes_up_for_itself() -> None:
-    """GPTQ keeps the products of a matrix nearer than rounding each entry for itself, with inputs that go together."""
-    rng = np.random.default_rng(5)
-    inputs = (rng.normal(size=(2000, 6)) @ rng.normal(size=(6, 24))).astype(np.float32)
-    weight = rng.normal(size=(24, 12)).astype(np.float32)
-    for per_column in (False, True):
-        levels, scale = rounded(weight, inputs, per_column=per_column)
-        plain = np.round(weight / scale) * scale
-        error = np.square(inputs @ (levels * scale - weight)).mean()
-        assert error < 0.7 * np.square(inputs @ (plain - weight)).mean()
-        assert levels.dtype == np.int8
-        assert np.abs(levels * scale - weight).max() < 3 * scale.max(), "no entry moves far"
-
-
-def test_the_integer_file_takes_and_gives_integers(exported) -> None:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(exported.folder / "model.int8.tflite"))
-    details = (*interpreter.get_input_details(), *interpreter.get_output_details())
-    assert [entry["dtype"] for entry in details] == [np.int8] * 4
-    operators = {op["op_name"] for op in interpreter._get_ops_details()}
-    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in operators
-    assert not {name for name in operators if "Flex" in name or "CUSTOM" in name or name == "DEQUANTIZE"}
-    computed = [entry for entry in interpreter.get_tensor_details() if entry["shape"].all()]
-    assert {entry["dtype"] for entry in computed} <= {np.int8, np.int16, np.int32}
-
-
-def test_the_integer_file_answers_each_window_for_itself(exported) -> None:
-    facts = exported.tflite.reports["model.int8.tflite"].int8
-    predict = open_exported(exported.folder / "model.int8.tflite", facts)
-    windows = exported.windows[:12].copy()
-    windows[4, 3, 2], windows[7, 15, 0] = np.nan, np.inf
-    answers = predict(windows)
-    for output, answer in answers.items():
-        assert np.isnan(answer[[4, 7]]).all()
-        for k in (0, 5, 8):
-            np.testing.assert_array_equal(predict(exported.windows[k : k + 1])[output][0], answer[k])
-
-
-def test_a_crash_over_a_quantised_file_costs_only_that(exported, converter, tmp_path: Path, caplog) -> None:
-    """The integer conversion dies; the float file, which is good, is published all the same."""
-    out = tmp_path / "published" / "model.onnx"
-    made = export_onnx(
-        exported.forecaster,
-        out,
-        exported.windows,
-        calibration=exported.windows[:8],
-        converter=converter("os.abort()", only="int8"),
-    )
-    assert made.files == (out,)
-    assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
-    assert "converting without int8" in caplog.text
-
-
-def test_a_broken_quantised_file_is_left_out(exported, converter, tmp_path: Path, caplog) -> None:
-    out = tmp_path / "published" / "model.tflite"
-    made = export_tflite(
-        exported.forecaster,
-        out,
-        exported.windows,
-        calibration=exported.windows[:8],
-        converter=converter("data = data[:3000]", only="dynamic_range"),
-    )
-    assert "model.dynamic.tflite is left out" in caplog.text
-    assert "model.dynamic.tflite" not in made.reports
-    assert not out.with_name("model.dynamic.tflite").exists()
 
 
 def test_names_of_values_differ() -> None:
@@ -275,111 +175,15 @@ def test_quantiles_scale_with_the_volatility_of_the_last_bar(exported) -> None:
     np.testing.assert_array_equal(predict(wild)["direction"], predict(calm)["direction"])
 
 
-# --- conversions that go wrong ---
-
-
-@pytest.fixture
-def converter(exported, tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
-    """A converter that delivers the real files after a Python statement was done to `data`."""
-
-    def make(damage: str, only: str = "out") -> tuple[str, ...]:
-        script = tmp_path / "converter.py"
-        script.write_text(f"""
-import argparse, pathlib, sys, os, time, numpy, onnx
-parser = argparse.ArgumentParser()
-for option in ("forecaster", "windows", "calibration", "out", "int8", "dynamic-range"):
-    parser.add_argument("--" + option, type=pathlib.Path)
-given = parser.parse_args()
-for option in ("out", "int8", "dynamic_range"):
-    path = getattr(given, option)
-    if path is None:
-        continue
-    data = (pathlib.Path({str(exported.folder)!r}) / path.name).read_bytes()
-    if option == {only!r}:
-{textwrap.indent(damage or "pass", 8 * " ")}
-    path.write_bytes(data)
-""")
-        return (sys.executable, str(script))
-
-    return make
-
-
-_NOISE = """
-model = onnx.load_from_string(data)
-for constant in model.graph.initializer:
-    if constant.data_type == onnx.TensorProto.INT8:
-        values = onnx.numpy_helper.to_array(constant)
-        noise = numpy.random.default_rng(0).integers(-50, 50, values.shape)
-        spoilt = numpy.clip(values + noise, -127, 127).astype(numpy.int8)
-        constant.CopyFrom(onnx.numpy_helper.from_array(spoilt, constant.name))
-data = model.SerializeToString()
-"""
-
-
-def _change_a_weight(shape: str) -> str:
-    return f"""
-model = onnx.load_from_string(data)
-constant = next(c for c in model.graph.initializer if list(c.dims) == {shape})
-values = onnx.numpy_helper.to_array(constant).copy()
-values.flat[3] += 1e-2
-constant.CopyFrom(onnx.numpy_helper.from_array(values, constant.name))
-data = model.SerializeToString()
-"""
-
-
-BROKEN_ONNX = {
-    "truncated": ("data = data[:-200]", ParityError, "cannot be run"),
-    "empty": ("data = b''", ParityError, "cannot be run"),
-    "another model": (_change_a_weight("[16, 7]"), ParityError, "does not answer as the Keras model"),
-    "no file": ("sys.exit(0)", ExportError, "left no model.onnx"),
-    "exception": ("raise ValueError('unsupported operator Frobnicate')", ExportError, "operator Frobnicate"),
-    "crash": ("os.abort()", ExportError, "killed by signal 6"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN_ONNX)
-def test_a_broken_onnx_file_is_never_published(exported, converter, tmp_path: Path, case: str) -> None:
-    damage, error, message = BROKEN_ONNX[case]
-    out = tmp_path / "published" / "model.onnx"
-    out.parent.mkdir()
-    out.write_bytes(b"the former file")
-    with pytest.raises(error, match=message):
-        export_onnx(exported.forecaster, out, exported.windows, converter=converter(damage))
-    assert out.read_bytes() == b"the former file"
-    assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
-
-
-@pytest.mark.parametrize("damage", ["data = data[:len(data) // 2]", "data = b'not a flatbuffer' * 100"])
-def test_a_broken_tflite_file_is_never_published(exported, converter, tmp_path: Path, damage: str) -> None:
-    out = tmp_path / "published" / "model.tflite"
-    with pytest.raises(ParityError, match="cannot be run"):
-        export_tflite(exported.forecaster, out, exported.windows, converter=converter(damage))
-    assert not list(out.parent.iterdir())
-
-
-def test_an_intact_file_from_the_same_converter_is_published(exported, converter, tmp_path: Path) -> None:
-    out = tmp_path / "published" / "model.onnx"
-    made = export_onnx(exported.forecaster, out, exported.windows, converter=converter(""))
-    assert made.files == (out,)
-    assert out.read_bytes() == (exported.folder / "model.onnx").read_bytes()
-
-
-def test_a_conversion_that_hangs_is_stopped(exported, converter, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"did not end within 1\.5 s") as caught:
-        export_onnx(
-            exported.forecaster,
-            tmp_path / "model.onnx",
-            exported.windows,
-            timeout=1.5,
-            converter=converter("time.sleep(60)"),
-        )
-    assert "longer time-out" in caught.value.remedy
-
-
-def test_windows_that_cannot_be_compared_on_are_refused(exported, tmp_path: Path) -> None:
-    bad = exported.windows.copy()
-    bad[7, 3, 2] = np.nan
-    with pytest.raises(WindowsError, match="1 of 400 windows"):
-        export_onnx(exported.forecaster, tmp_path / "model.onnx", bad)
-    with pytest.raises(WindowsError, match=r"expected \(n, 16, 5\)"):
-        check_parity(exported.folder / "model.onnx", exported.forecaster, exported.windows[:, :, :4])
+def test_rounding_makes_up_for_itself() -> None:
+    """GPTQ keeps the products of a matrix nearer than rounding each entry for itself, with inputs that go together."""
+    rng = np.random.default_rng(5)
+    inputs = (rng.normal(size=(2000, 6)) @ rng.normal(size=(6, 24))).astype(np.float32)
+    weight = rng.normal(size=(24, 12)).astype(np.float32)
+    for per_column in (False, True):
+        levels, scale = rounded(weight, inputs, per_column=per_column)
+        plain = np.round(weight / scale) * scale
+        error = np.square(inputs @ (levels * scale - weight)).mean()
+        assert error < 0.7 * np.square(inputs @ (plain - weight)).mean()
+        assert levels.dtype == np.int8
+        assert np.abs(levels * scale - weight).max() < 3 * scale.max(), "no entry moves far"

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from training.errors import TrainingError, first_fault
-from training.export.manifest import FileEntry, Manifest, describe
+from training.export.manifest import FORMS, FileEntry, Manifest, describe
 from training.export.parity import ParityReport
 from training.files import file_sha256, flush_to_disk, publish, write_atomically
 from training.network.forecaster_files import META_FILE, WEIGHTS_FILE, load_meta
@@ -264,7 +264,7 @@ def _copy(file: Path, folder: Path, published: FileEntry | None) -> FileEntry:
     part = folder / f".{file.name}.part"
     try:
         shutil.copyfile(file, part)
-        entry = FileEntry(sha256=file_sha256(part), bytes=part.stat().st_size)
+        entry = FileEntry(sha256=file_sha256(part), bytes=part.stat().st_size, form=FORMS.get(file.name, ""))
         publish(part, folder / file.name)
     finally:
         part.unlink(missing_ok=True)

@@ -18,11 +18,10 @@ import numpy as np
 
 from training.child_process import run_child
 from training.errors import TrainingError
-from training.export.int8_interface import Int8Interface
+from training.export.exported_files import ParityError
 from training.export.parity import (
     FLOAT_TOLERANCE,
     MIN_AGREEMENT,
-    ParityError,
     ParityReport,
     compare,
     ensure_reference,
@@ -160,9 +159,7 @@ def _judge_one(want: Wanted, path: Path, reference: Reference, timeout: float) -
             remedy="export the model again",
         )
     bounds = (None, MIN_AGREEMENT) if want.quantised else (FLOAT_TOLERANCE, None)
-    report = compare(
-        path, reference, bounds[0], min_agreement=bounds[1], int8=stored_interface(path), timeout=timeout
-    )
+    report = compare(path, reference, bounds[0], min_agreement=bounds[1], timeout=timeout)
     if not report.passed and not want.quantised:
         raise ParityError(
             f"the exported {path.name} does not answer as the Keras model does: {report}",
@@ -200,14 +197,3 @@ def load_calibration(path: Path | None, meta: ForecasterMeta) -> np.ndarray:
     if path is None:
         raise SystemExit("--calibration is needed for a quantised file")
     return checked_windows(np.load(path, allow_pickle=False), meta)
-
-
-def interface_path(file: Path) -> Path:
-    """Where a converter says how an integer-only file takes and gives numbers."""
-    return file.with_name(f"{file.name}.json")
-
-
-def stored_interface(file: Path) -> Int8Interface | None:
-    """What a converter left there; None for a file that takes floats."""
-    path = interface_path(file)
-    return Int8Interface.model_validate_json(path.read_bytes()) if path.is_file() else None

@@ -1,9 +1,9 @@
 """Export to TFLite: `python -m training.export.export_tflite --forecaster DIR --out FILE`, `--dynamic-range`, `--int8`.
 
-Builtin operators only. The float file and the dynamic-range file, whose weights are INT8, take any batch size and
-have the input and outputs of the ONNX file; their LSTM is a loop: TFLite's fused LSTM needs a fixed batch size
-and keeps its state between calls. The INT8 file is made of integers throughout, its input and outputs too:
-`training.export.int8_interface` says what they mean.
+Builtin operators only, any batch size, the input and outputs of the ONNX file. The LSTM is a loop: TFLite's fused LSTM
+needs a fixed batch size and keeps its state between calls. Of the dynamic-range file only the weights are INT8; the
+INT8 file computes in integers from the standardised features to the raw outputs, see
+`training.export.integer_graph`. All three are written by `training.export.tflite_files`, without names of inner values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from training.export.conversion import (
     Wanted,
     convert,
     converter_arguments,
-    interface_path,
     load_calibration,
     load_for_conversion,
 )
@@ -78,8 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = converter_arguments("training.export.export_tflite", options).parse_args(arguments)
     import tensorflow as tf
 
+    from training.export.folded_weights import fold_weights
     from training.export.inference_graph import inference_function
-    from training.export.integer_graph import integer_model
+    from training.export.integer_graph import integer_file
+    from training.export.tflite_files import compact, read_model
 
     logging.disable(logging.WARNING)
     model, meta = load_for_conversion(given.forecaster, given.windows)
@@ -92,23 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
         converter.optimizations = optimizations
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        path.write_bytes(_without_names(converter.convert()))
+        path.write_bytes(compact(read_model(converter.convert())))
     if given.int8 is not None:
-        converted, interface = integer_model(model, meta, load_calibration(given.calibration, meta))
-        given.int8.write_bytes(_without_names(converted))
-        interface_path(given.int8).write_text(interface.model_dump_json())
-
-
-def _without_names(model: bytes) -> bytes:
-    """Empty the names of inner values, which nobody reads; those of the signature stay."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    opened = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    for graph in opened.subgraphs:
-        graph.name = None
-        for tensor in graph.tensors:
-            tensor.name = None
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(opened))
+        calibration = load_calibration(given.calibration, meta)
+        given.int8.write_bytes(integer_file(fold_weights(model, meta), meta, calibration))
 
 
 if __name__ == "__main__":

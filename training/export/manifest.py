@@ -48,11 +48,23 @@ class Span(_Part):
     end: int
 
 
+FORMS = {
+    "model.onnx": "float32",
+    "model.int8.onnx": "INT8 weights, float32 values",
+    "model.tflite": "float32",
+    "model.dynamic.tflite": "INT8 weights, float32 values",
+    "model.int8.tflite": "INT8 weights and 16-bit integer values, from the standardised features to the raw outputs; "
+    "float32 before and after",
+}
+"""What an exported file computes in."""
+
+
 class FileEntry(_Part):
     """A file of the bundle."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
+    form: str = Field(default="", description="what it computes in; empty: not known")
 
 
 class Manifest(_Part):
@@ -87,7 +99,9 @@ class Manifest(_Part):
     metrics: dict[str, Any] = Field(description="figures of the evaluation on the test split")
     parity: dict[str, ParityReport] = Field(description="per file: how it compares with the Keras model")
     library_versions: dict[str, str] = Field(description="libraries that trained and exported it")
-    files: dict[str, FileEntry] = Field(description="per file: SHA-256 and size")
+    files: dict[str, FileEntry] = Field(
+        description="per file: SHA-256, size, and in what numbers it computes (`form`)"
+    )
 
 
 def describe(
