@@ -9,8 +9,9 @@ from pydantic import Field
 from assets.failures import explained
 from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
+from assets.progress import StepProgress
 from assets.skill import found_of_own_market
-from training.controls.run import LEAST_SHARE, ControlsReport, in_words, run_controls
+from training.controls.run import CONTROLS, LEAST_SHARE, ControlsReport, in_words, run_controls
 from training.controls.verdicts import NoSkill
 from training.data.training_set import TrainingSet
 
@@ -78,13 +79,23 @@ def forecaster_controls(
 def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> ControlsReport:
     data = TrainingSet.load(training_set_folder(platform.home))
     folder = forecaster_folder(platform.home, data.manifest.training_set_id)
-    return run_controls(
-        data,
-        data.manifest.config,
-        folder,
-        own_share=found_of_own_market(folder) if len(data.rows["train"]) >= LEAST_WINDOWS else None,
-        progress=lambda name: context.log.info(f"control {name}: training"),
-    )
+    own = found_of_own_market(folder) if len(data.rows["train"]) >= LEAST_WINDOWS else None
+    at, what = 0, ""
+
+    def begun(name: str) -> None:
+        nonlocal at, what
+        at, what = CONTROLS.index(name), name.replace("_", " ")
+        progress.update(at, len(CONTROLS), f"{what}: getting ready")
+
+    with StepProgress(context, "controls", "controls") as progress:
+        return run_controls(
+            data,
+            data.manifest.config,
+            folder,
+            own_share=own,
+            progress=begun,
+            training=lambda p: progress.update(at + p.done / p.total, len(CONTROLS), f"{what}: {p}"),
+        )
 
 
 def _result(name: str, passed: bool, summary: str, figures: dict[str, Any]) -> dg.AssetCheckResult:

@@ -9,16 +9,17 @@ import polars as pl
 from pydantic import Field
 
 from assets.failures import explained
+from assets.kept_metrics import judged_already
 from assets.metadata import bar_plot, line_plot, table
 from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.retraining import champion_forecaster, training_trial
 from assets.skill import in_words, judge
+from assets.wording import utc
 from training.data.training_set import TrainingSet
 from training.fitting.fit import TrainedForecaster, train
 from training.fitting.warm_start import seen_of_test
-from training.progress import Progress
 
 _JUDGED = ("model", "base_rate", "always_flat", "persistence")
 _SCORES = ("accuracy", "balanced_accuracy", "auc_sign", "log_loss", "brier", "pinball", "coverage")
@@ -54,12 +55,26 @@ def forecaster(
         StepProgress(context, "training", "steps") as progress,
         training_trial(platform, data, initial) as ended,
     ):
-        trained = train(data, data.manifest.config, folder, lambda p: _tell(progress, p), initial=initial)
+        progress.say("getting ready")
+        trained = train(
+            data,
+            data.manifest.config,
+            folder,
+            lambda p: progress.update(p.done, p.total, str(p)),
+            initial=initial,
+        )
         ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
-    context.log.info("trained; judging it on the test split")
-    return dg.MaterializeResult(
-        metadata=_metadata(trained, judge(platform, trained, data)) | {"start": start}
-    )
+    made_of = {
+        "weights_sha256": trained.meta.weights_sha256,
+        "training_set_id": data.manifest.training_set_id,
+    }
+    if (metrics := judged_already(trained.path, **made_of)) is not None:
+        already = f"already there: made at {utc(metrics['created_at'])}"
+        context.log.info(f"{already} from the same data and settings, and judged by the same code")
+        return dg.MaterializeResult(metadata=_metadata(trained, metrics, already) | {"start": start})
+    with StepProgress(context, "judging on the test split", "parts") as progress:
+        metrics = judge(platform, trained, data, progress.update)
+    return dg.MaterializeResult(metadata=_metadata(trained, metrics) | {"start": start})
 
 
 def _start(home: Path, data: TrainingSet, *, warm: bool) -> tuple[Path | None, str]:
@@ -72,14 +87,9 @@ def _start(home: Path, data: TrainingSet, *, warm: bool) -> tuple[Path | None, s
     return champion, f"warm: the weights of {champion.name}"
 
 
-def _tell(progress: StepProgress, p: Progress) -> None:
-    done = (p.epoch - 1) * p.steps + p.step
-    validation = "" if p.validation_loss is None else f", validation {p.validation_loss:.4f}"
-    progress.update(done, p.epochs * p.steps, f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.4f}{validation}")
-
-
-def _metadata(trained: TrainedForecaster, metrics: dict[str, Any]) -> dict[str, Any]:
+def _metadata(trained: TrainedForecaster, metrics: dict[str, Any], already: str = "") -> dict[str, Any]:
     epochs = [record.epoch for record in trained.history]
+    best = trained.history[trained.meta.best_epoch - 1]
     losses = {
         "training loss": (epochs, [record.loss for record in trained.history]),
         "validation loss": (epochs, [record.validation_loss for record in trained.history]),
@@ -88,9 +98,13 @@ def _metadata(trained: TrainedForecaster, metrics: dict[str, Any]) -> dict[str, 
     speed = {"windows per second": (epochs, [record.windows_per_second for record in trained.history])}
     scores = [{"forecast": name} | {score: metrics[name].get(score) for score in _SCORES} for name in _JUDGED]
     return {
-        "summary": in_words(metrics),
+        "summary": f"{already}; {in_words(metrics)}" if already else in_words(metrics),
         "epochs": len(epochs),
         "best_epoch": trained.meta.best_epoch,
+        "training_loss": best.loss,
+        "validation_loss": best.validation_loss,
+        "windows_per_second": max(record.windows_per_second for record in trained.history),
+        "test_log_loss": metrics["model"]["log_loss"],
         "scores": table(pl.DataFrame(scores)),
         "against_best": dg.MetadataValue.json(metrics["against_best"] or {}),
         "importance": table(_importance(metrics)),

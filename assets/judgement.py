@@ -1,47 +1,58 @@
 """Asset `judgement`: the forecaster's recipe walked forward beside its baselines, told in words, figures and a page."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
-from pydantic import Field
+from pydantic import Field, create_model
 
 from assets.errors import SettingsError
 from assets.failures import explained
+from assets.forms import form_fields
 from assets.metadata import line_plot, table
 from assets.model_state import judgement_folder, judgement_workdir, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
+from assets.wording import utc
 from training.baselines.registry import BASELINES
+from training.config import ForecasterConfig
 from training.data.training_set import TrainingSet
 from training.files import new_folder
 from training.judgement import Judgement, JudgementSettings, in_words, judge_folds
 from training.judgement.forecasts import FORECASTER
+from training.judgement.kept import find_kept, made_from, write_record
 from training.judgement.names import FORECASTS, SCORES, number, span
 from training.judgement.results import JUDGEMENT_FILE, REPORT_FILE, Figure
 from training.judgement.words import headline
 
+_LIMITS = ("max_windows", "validation_windows", "epochs")
+"""Settings of the forecaster that a judgement has its own of."""
 
-class JudgementForm(dg.Config):
+
+_Settings = create_model(
+    "_Settings",
+    __base__=dg.Config,
+    **form_fields(
+        JudgementSettings, [name for name in JudgementSettings.model_fields if name != "min_train_share"],
+        folds=2, draws=300,
+    ),
+    **form_fields(ForecasterConfig, _LIMITS, max_windows=1_500, validation_windows=1_000, epochs=1),
+)  # fmt: skip
+
+
+class JudgementForm(_Settings):  # type: ignore[valid-type,misc]
     """How thoroughly the forecaster is judged; it is trained anew in each fold, on fewer windows by default."""
 
-    folds: int = Field(default=2, ge=1, description="Walk-forward test spans.")
-    max_windows: int = Field(default=1_500, ge=1, description="Training windows of a fold.")
-    validation_windows: int = Field(default=1_000, ge=1, description="Validation windows of a fold.")
-    epochs: int = Field(default=1, ge=1, description="Epochs of each training.")
     newest_share: float = Field(
         default=0.1,
         gt=0,
         lt=1,
         description="Share of the history that is judged, the newest; all before it is learned from.",
     )
-    baselines: list[str] = Field(default=list(BASELINES), description="Forecasts to compare with.")
-    draws: int = Field(default=300, ge=20, description="Resampled data sets behind the intervals.")
-    fee_bps: float = Field(default=5.0, ge=0, description="Fee per side, in 1/10,000 of what is traded.")
-    slippage_bps: float = Field(default=1.0, ge=0, description="Slippage per side, likewise.")
-    trade_share: float = Field(
-        default=0.2, gt=0, le=1, description="Share of bars acted on, the surest ones."
+    again: bool = Field(
+        default=False, description="Judge again although the same judgement is there, by the same code."
     )
 
 
@@ -59,28 +70,53 @@ def judgement(
     """How good the forecaster is beside simple forecasts, fold by fold, with intervals, and said where it is not."""
     settings = _settings(config)
     data = TrainingSet.load(training_set_folder(platform.home))
-    limits = {name: getattr(config, name) for name in ("max_windows", "validation_windows", "epochs")}
-    wanted = data.manifest.config.model_copy(update=limits)
+    wanted = data.manifest.config.model_copy(update={name: getattr(config, name) for name in _LIMITS})
+    made = made_from(data, wanted, settings)
+    kept = None if config.again else find_kept(judgement_folder(platform.home, "any").parent, made)
+    if kept is not None:
+        folder, found, record = kept
+        already = f"already there: judged at {utc(record.judged_at)} from the same data and settings by the same code"
+        context.log.info(f"{already}; its files are whole")
+        return dg.MaterializeResult(metadata=_metadata(found, already) | _files(str(folder)))
     work = judgement_workdir(platform.home, data.manifest.training_set_id)
     with StepProgress(context, "judging", "forecasts") as progress:
-        count = 1 + len(settings.baselines)
-        found = judge_folds(
-            data,
-            wanted,
-            work,
-            settings=settings,
-            begun=lambda fold, name: progress.update(
-                fold * count + [FORECASTER, *settings.baselines].index(name),
-                settings.folds * count,
-                f"fold {fold + 1}, {FORECASTS[name]}",
-            ),
-        )
+        found = _judged(data, wanted, settings, work, progress)
     folder = judgement_folder(platform.home, found.judgement_id)
     with new_folder(folder) as new:
         for name in (JUDGEMENT_FILE, REPORT_FILE):
             shutil.copyfile(work / name, new / name)
+        write_record(new, made, judged_at=platform.now_ms())
     shutil.rmtree(work)
     return dg.MaterializeResult(metadata=_metadata(found) | _files(str(folder)))
+
+
+def _judged(
+    data: TrainingSet,
+    wanted: ForecasterConfig,
+    settings: JudgementSettings,
+    work: Path,
+    progress: StepProgress,
+) -> Judgement:
+    """Judge, and tell how far that is: the scores count as much as one forecast a fold."""
+    names = [FORECASTER, *settings.baselines]
+    forecasts = settings.folds * len(names)
+    total = forecasts + settings.folds
+    at, what = 0, ""
+
+    def begun(fold: int, name: str) -> None:
+        nonlocal at, what
+        at, what = fold * len(names) + names.index(name), f"fold {fold + 1}, {FORECASTS[name]}"
+        progress.update(at, total, what)
+
+    return judge_folds(
+        data,
+        wanted,
+        work,
+        settings=settings,
+        begun=begun,
+        progress=lambda p: progress.update(at + p.done / p.total, total, f"{what}, {p}"),
+        scoring=lambda n, of: progress.update(forecasts + settings.folds * n / of, total, "scores"),
+    )
 
 
 def _settings(form: JudgementForm) -> JudgementSettings:
@@ -91,12 +127,8 @@ def _settings(form: JudgementForm) -> JudgementSettings:
             where="the run config of judgement",
             remedy=f"choose among {', '.join(BASELINES)}",
         )
-    shared = ("folds", "draws", "fee_bps", "slippage_bps", "trade_share")
-    return JudgementSettings(
-        **{name: getattr(form, name) for name in shared},
-        baselines=tuple(form.baselines),
-        min_train_share=1 - form.newest_share,
-    )
+    given = form.model_dump(include=set(JudgementSettings.model_fields))
+    return JudgementSettings(**given, min_train_share=1 - form.newest_share)
 
 
 def _files(folder: str) -> dict[str, Any]:
@@ -106,7 +138,7 @@ def _files(folder: str) -> dict[str, Any]:
     }
 
 
-def _metadata(found: Judgement) -> dict[str, Any]:
+def _metadata(found: Judgement, already: str = "") -> dict[str, Any]:
     own = found.reliability.get(FORECASTER, {})
     calibration = {
         f"P({name})": ([b.said for b in bins], [b.came for b in bins]) for name, bins in own.items()
@@ -117,7 +149,7 @@ def _metadata(found: Judgement) -> dict[str, Any]:
         if name == FORECASTER or any(curve.value)
     }
     return {
-        "summary": headline(found),
+        "summary": f"{already}; {headline(found)}" if already else headline(found),
         "words": dg.MetadataValue.md("\n".join(f"- {line}" for line in in_words(found))),
         "judgement_id": found.judgement_id,
         "scores": table(_scores(found)),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["bar_plot", "column_schema", "line_plot", "table", "utc"]
 
 _PLOT_INCHES = (7.0, 2.2)
+_FEW_POINTS = 50
+"""So many are marked each: of a single one no line would be seen."""
 
 
 def table(frame: pl.DataFrame, rows: int = 50) -> dg.MarkdownMetadataValue:
@@ -48,7 +50,9 @@ def line_plot(
     figure = _figure()
     axes = figure.subplots()
     for name, (x, y) in lines.items():
-        axes.plot(x, y, label=name, linewidth=1)
+        axes.plot(x, y, label=name, linewidth=1, marker="." if len(x) <= _FEW_POINTS else "")
+    if all(float(value).is_integer() for x, _ in lines.values() for value in x):
+        axes.locator_params(axis="x", integer=True)  # there is no epoch 1.25
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if len(lines) > 1:

@@ -15,8 +15,8 @@ from training.export.bundle import read_manifest
 from training.export.conversion import ExportedModel
 
 
-def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
-    """Describe the files of one conversion in their bundle."""
+def bundle_metadata(bundle: Path, exported: ExportedModel, *, already: bool) -> dict[str, Any]:
+    """Describe the files of one conversion in their bundle; `already`: they were there, and are whole."""
     manifest = read_manifest(bundle)
     sizes = {path.name: manifest.files[path.name].bytes for path in exported.files}
     parity = [
@@ -36,7 +36,7 @@ def bundle_metadata(bundle: Path, exported: ExportedModel) -> dict[str, Any]:
     ]
     files = ", ".join(f"{name} {size / 1024:,.0f} KiB" for name, size in sizes.items())
     return {
-        "summary": f"{files} in models/{bundle.name}",
+        "summary": f"{'already there, by their SHA-256: ' if already else ''}{files} in models/{bundle.name}",
         "model_version": bundle.name,
         "parity": table(pl.DataFrame(parity)),
         "bundle": dg.MetadataValue.path(bundle),

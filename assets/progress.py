@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections import deque
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,11 +20,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from assets.interrupts import heed, noting_interrupts
+
 if TYPE_CHECKING:
     import dagster as dg
 
 _PLAIN_SECONDS = 5.0
-_LOG_SECONDS = 15.0
+_LOG_SECONDS = 10.0
+_PULSE_SECONDS = 0.5
+_SILENT_SECONDS = 10.0
+"""Where a step has told nothing for so long, a plain line says again what it is at, and for how long."""
 
 _RECENT_SECONDS = 30.0
 """Speed is that of the last so many seconds: archives and single bars come at different ones."""
@@ -48,73 +55,120 @@ def watch_progress() -> None:
 
 
 class StepProgress:
-    """Tell how far one step is, to whoever watches.
+    """Tell how far one step is, to whoever watches, and heed Ctrl-C wherever it tells something.
+
+    A step that is long at one thing, such as a child process, need not tell anything meanwhile: what it told last is
+    told again from time to time.
 
     Parameters
     ----------
     context
-        The asset's context; its log gets a line every quarter of a minute.
+        The asset's context; its log gets a line about every ten seconds.
     label
         What is being done, such as ``"klines"``.
     unit
         What is counted, such as ``"bars"``.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, label: str, unit: str) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, label: str, unit: str
+    ) -> None:
         self._log = context.log
         self._label, self._unit = label, unit
-        self._last_log = time.monotonic()
+        self._last_log = self._since = time.monotonic()
         self._last_plain = -math.inf  # the first line comes at once
         self._last_line = ""
+        self._at = ""  # what it is at, since `_since`
+        self._telling = threading.RLock()
         self._pace = _Pace(self._last_log)
         self._console = Console(file=_terminal) if _terminal is not None else None
         self._bar = self._start_bar()
+        self._open = ExitStack()
+        self._ended = threading.Event()
 
     def __enter__(self) -> StepProgress:
+        self._open.enter_context(noting_interrupts())
+        pulse = threading.Thread(target=self._pulse, name=f"progress of {self._label}", daemon=True)
+        pulse.start()
+        self._open.callback(pulse.join)
+        self._open.callback(self._ended.set)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.close()
         if self._bar is not None:
             self._bar.stop()
         elif self._console is not None and self._last_line:
             self._print(self._last_line)
 
     def update(self, done: float, total: float | None, detail: str = "") -> None:
-        """Say that `done` of `total` units are done; `detail` is shown beside them."""
+        """Say that `done` of `total` units are done; `detail` is shown beside them.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Ctrl-C came, and what its handler raised was swallowed.
+        """
+        heed()
         now = time.monotonic()
-        self._pace.note(now, done)
-        left = _time_left(self._pace.left(total))
-        if self._bar is not None:
-            speed, task = _speed(self._pace.rate), self._bar.task_ids[0]
-            self._bar.update(task, completed=done, total=total, detail=detail, speed=speed, left=left)
-        self._last_line = self._line(done, total, left, detail) if done or total else ""
-        plain = self._console is not None and self._bar is None and self._last_line
-        if plain and now - self._last_plain >= _PLAIN_SECONDS:
-            self._last_plain = now
-            self._print(self._last_line)
-        if now - self._last_log >= _LOG_SECONDS:
-            self._last_log = now
-            self._log.info(self._line(done, total, left, detail))
+        with self._telling:
+            self._pace.note(now, done)
+            left = _time_left(self._pace.left(total))
+            if self._bar is not None:
+                speed, task = _speed(self._pace.rate), self._bar.task_ids[0]
+                self._bar.update(task, completed=done, total=total, detail=detail, speed=speed, left=left)
+            self._at, self._since = self._line(done, total, left, detail), now
+            self._last_line = self._at if done or total else ""
+            if self._last_line and now - self._last_plain >= _PLAIN_SECONDS:
+                self._print(self._last_line)
+            if now - self._last_log >= _LOG_SECONDS:
+                self._tell_log(self._at)
 
     def say(self, text: str) -> None:
-        """Say what is being done, or what is wrong, while nothing can be counted."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], detail=text)
-        else:
-            self._print(f"{self._label}: {text}")
-        self._log.info(f"{self._label}: {text}")
+        """Say what is being done, or what is wrong, while nothing can be counted.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            As `update`.
+        """
+        heed()
+        with self._telling:
+            self._at, self._since = f"{self._label}: {text}", time.monotonic()
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], detail=text)
+            self._print(self._at)
+            self._tell_log(self._at)
+
+    def _pulse(self) -> None:
+        """Tell again what the step is at, while it tells nothing itself."""
+        while not self._ended.wait(_PULSE_SECONDS):
+            now = time.monotonic()
+            with self._telling:
+                line = f"{self._at}; at it for {now - self._since:,.0f} s" if self._at else ""
+                if line and now - max(self._last_plain, self._since) >= _SILENT_SECONDS:
+                    self._print(line)
+                if line and now - self._since >= _PLAIN_SECONDS and now - self._last_log >= _LOG_SECONDS:
+                    self._tell_log(line)
+
+    def _tell_log(self, line: str) -> None:
+        self._last_log = time.monotonic()
+        self._log.info(line)
 
     def _print(self, line: str) -> None:
-        if self._console is not None:
+        """Print a plain line; in a terminal the bar shows it all."""
+        self._last_plain = time.monotonic()
+        if self._console is not None and self._bar is None:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._last_line = ""
 
     def _line(self, done: float, total: float | None, left: str, detail: str) -> str:
-        of = f"{done:,.0f} {self._unit}" if done else ""
+        whole = math.floor(done)  # a third of a fold is none yet
+        of = f"{whole:,} {self._unit}" if done else ""
         if total:
-            of = f"{done:,.0f} of {total:,.0f} {self._unit}"
+            of = f"{whole:,} of {total:,.0f} {self._unit}"
         speed = _speed(self._pace.rate) if done else ""
         return f"{self._label}: {', '.join(part for part in (of, speed, left, detail) if part)}"
 

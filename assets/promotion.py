@@ -5,36 +5,26 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from pydantic import Field
+from pydantic import create_model
 
 from assets.errors import NotMadeYetError
 from assets.failures import explained
+from assets.forms import form_fields
 from assets.metadata import table
 from assets.model_bars import bars_for
 from assets.model_bundle import newest_bundle
 from assets.model_cards import publish_card
 from assets.platform import Platform
+from assets.progress import StepProgress
 from assets.wording import utc
 from training.lifecycle.promotion import PromotionSettings, promote
 from training.lifecycle.registry import Decision, champion_manifest, list_models
 
-_DEFAULTS = PromotionSettings()
+_Settings = create_model("_Settings", __base__=dg.Config, **form_fields(PromotionSettings))
 
 
-class ChampionForm(dg.Config):
+class ChampionForm(_Settings):  # type: ignore[valid-type,misc]
     """How strict a promotion is; docs/models.md says what each means."""
-
-    level: float = Field(
-        default=_DEFAULTS.level, gt=0, lt=0.5, description=PromotionSettings.model_fields["level"].description
-    )
-    min_blocks: int = Field(
-        default=_DEFAULTS.min_blocks,
-        ge=2,
-        description=PromotionSettings.model_fields["min_blocks"].description,
-    )
-    max_rows: int = Field(
-        default=_DEFAULTS.max_rows, ge=100, description=PromotionSettings.model_fields["max_rows"].description
-    )
 
 
 @dg.asset(
@@ -57,15 +47,17 @@ def champion(
             where=str(home / "models"),
             remedy="materialise `onnx_model` first: klinecast run train_and_export",
         )
-    manifest = publish_card(home, challenger)
-    decision = promote(
-        home,
-        challenger,
-        bars_for(platform, [manifest, champion_manifest(home)]),
-        at=platform.now_ms(),
-        by=f"asset champion, run {context.run_id[:8]}",
-        settings=PromotionSettings(**config.model_dump()),
-    )
+    with StepProgress(context, "promotion", "models") as progress:
+        progress.say(f"holding {challenger.name} against the champion, on bars that neither has seen")
+        manifest = publish_card(home, challenger)
+        decision = promote(
+            home,
+            challenger,
+            bars_for(platform, [manifest, champion_manifest(home)]),
+            now=platform.now_ms,
+            by=f"asset champion, run {context.run_id[:8]}",
+            settings=PromotionSettings(**config.model_dump()),
+        )
     context.log.info(decision.words)
     return dg.MaterializeResult(metadata=_metadata(home, decision))
 

@@ -75,7 +75,7 @@ def training_trial(platform: Platform, data: TrainingSet, initial: Path | None) 
     whole = data.manifest.config.model_dump(mode="json")
     name = trial_name("training", data.manifest.training_set_id, whole, start)
     told = {"config": settings, "training_set_id": data.manifest.training_set_id, "warm_start": start}
-    with trial_of(platform.home, name, kind=TRAINING, at=platform.now_ms(), settings=told) as ended:
+    with trial_of(platform.home, name, kind=TRAINING, now=platform.now_ms, settings=told) as ended:
         yield ended
 
 

@@ -4,33 +4,27 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from pydantic import Field
+from pydantic import Field, create_model
 
 from assets.failures import explained
+from assets.forms import form_fields
 from assets.metadata import line_plot, table
 from assets.model_state import training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from training.data.training_set import TrainingSet
-from training.lifecycle.search import SearchResult, SearchSettings, search
+from training.lifecycle.search import SearchResult, search
 from training.lifecycle.search_space import SearchSpace
+from training.lifecycle.study import SearchSettings
 from training.lifecycle.trials import count_trials
 from training.progress import Progress
 
-_FIELDS = SearchSettings.model_fields
+_Settings = create_model("_Settings", __base__=dg.Config, **form_fields(SearchSettings))
 
 
-class SearchForm(dg.Config):
+class SearchForm(_Settings):  # type: ignore[valid-type,misc]
     """How much a search tries."""
 
-    trials: int = Field(
-        default=_FIELDS["trials"].default, ge=1, le=1_000, description=_FIELDS["trials"].description
-    )
-    epochs: int = Field(default=_FIELDS["epochs"].default, ge=1, description=_FIELDS["epochs"].description)
-    max_windows: int = Field(
-        default=_FIELDS["max_windows"].default, ge=1, description=_FIELDS["max_windows"].description
-    )
-    seed: int = Field(default=_FIELDS["seed"].default, ge=0, description=_FIELDS["seed"].description)
     features: bool = Field(default=True, description="Whether groups of features may be left out.")
 
 
@@ -51,25 +45,43 @@ def architecture_search(
     with StepProgress(context, "search", "trials") as progress:
 
         def tell(number: int, p: Progress) -> None:
-            part = ((p.epoch - 1) * p.steps + p.step) / (p.epochs * p.steps)
-            progress.update(
-                number + part, settings.trials, f"trial {number + 1}, epoch {p.epoch}, loss {p.loss:.4f}"
-            )
+            progress.update(number + p.done / p.total, settings.trials, f"trial {number + 1}, {p}")
 
+        progress.say("getting ready")
         found = search(
             platform.home,
             data,
             settings,
-            at=platform.now_ms(),
+            now=platform.now_ms,
             space=SearchSpace(features=config.features),
             progress=tell,
         )
-    context.log.info(f"train with the best settings: {_command(found)}")
+    context.log.info(in_words(found))
     return dg.MaterializeResult(metadata=_metadata(found, count_trials(platform.home)))
 
 
 def _command(found: SearchResult) -> str:
     return f"klinecast run train_and_export --config {found.settings_file}"
+
+
+def in_words(found: SearchResult) -> str:
+    """Say whether anything is better than what there is, and how to train with it."""
+    best, tried = float(found.best.details["validation_loss"]), len(found.trials)
+    with_it = f"to train with it: {_command(found)}"
+    if found.gained is None:
+        return (
+            f"the present settings came to no end ({found.trials[0].state}); the best of {tried} trials has a"
+            f" validation loss of {best:.4f}; {with_it}"
+        )
+    if not found.gained:
+        return (
+            f"none of {tried} trials is better than the present settings, whose validation loss is {best:.4f}:"
+            " nothing to change"
+        )
+    return (
+        f"the best of {tried} trials has a validation loss of {best:.4f}, {found.gained:.4f} below that of the present"
+        f" settings; the lowest of many is too low by chance, and promotion counts them all; {with_it}"
+    )
 
 
 def _metadata(found: SearchResult, tried: int) -> dict[str, Any]:
@@ -91,15 +103,13 @@ def _metadata(found: SearchResult, tried: int) -> dict[str, Any]:
         for trial in found.trials
         if trial.details.get("losses")
     }
-    first = found.trials[0].details.get("validation_loss")
-    best = float(found.best.details["validation_loss"])
-    than = "" if first is None else f", {first:.4f} with the present settings"
     return {
-        "summary": f"best of {len(found.trials)} trials: validation loss {best:.4f}{than}; {_command(found)}",
+        "summary": in_words(found),
+        "better_than_present_settings": found.gained is None or found.gained > 0,
         "best": dg.MetadataValue.json(found.best.details["parameters"]),
         "trials": table(pl.DataFrame(rows)),
         "losses": line_plot(losses, x_label="epoch", y_label="validation loss"),
         "trials_in_ledger": tried,
         "run_config": dg.MetadataValue.path(found.settings_file),
-        "train_with_it": _command(found),
+        "train_with_it": _command(found) if found.gained != 0 else "nothing to change",
     }

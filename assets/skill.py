@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from assets.kept_metrics import keep_metrics, kept_metrics
 from assets.planted_truth import best_p_up
 from assets.platform import Platform
-from assets.state_files import read_json, write_json
 from training.controls.run import sign_score
 from training.controls.verdicts import FoundShare, found_share
 from training.data.training_set import TrainingSet
 from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
 from training.fitting.fit import TrainedForecaster
-from training.monitoring.importance import permutation_importance
+from training.monitoring.importance import groups_of, permutation_importance
 from training.network.forecaster_files import load_forecaster
 
-METRICS_FILE = "metrics.json"
 _SPLIT = "test"
 
 
-def judge(platform: Platform, trained: TrainedForecaster, data: TrainingSet) -> dict[str, Any]:
+def judge(
+    platform: Platform,
+    trained: TrainedForecaster,
+    data: TrainingSet,
+    progress: Callable[[float, float, str], None],
+) -> dict[str, Any]:
     """Judge a forecaster on the test split and keep the figures beside it.
+
+    `progress` is told how much of how much is done, and what is done next: the forecasts are as much as the importance
+    of the features.
 
     Returns
     -------
@@ -34,7 +42,9 @@ def judge(platform: Platform, trained: TrainedForecaster, data: TrainingSet) -> 
     """
     model, _ = load_forecaster(trained.path)
     predict = keras_predict_fn(model)
-    said = forecast(predict, data, _SPLIT)
+    groups = len(groups_of(data.feature_names))
+    said = forecast(predict, data, _SPLIT, lambda n, of: progress(groups * n / of, 2 * groups, "forecasts"))
+    progress(groups, 2 * groups, "scores and their intervals")
     metrics = evaluate(said, data, _SPLIT)
     with platform.exchange() as url:
         best = best_p_up(url, data, _SPLIT)
@@ -44,11 +54,20 @@ def judge(platform: Platform, trained: TrainedForecaster, data: TrainingSet) -> 
         score = sign_score(said)
         information = found_share(score, best).model_dump()
         metrics["against_best"] = skill_against_best(score, best, realised) | {"information": information}
-    importance = permutation_importance(predict, data, _SPLIT)
+    importance = permutation_importance(
+        predict,
+        data,
+        _SPLIT,
+        progress=lambda n, of: progress(groups + n, groups + of, "importance of the features"),
+    )
     metrics["importance"] = [one.model_dump(mode="json") for one in importance]
     metrics["weights_sha256"] = trained.meta.weights_sha256
     metrics["created_at"] = _made_at(trained, platform)
-    write_json(trained.path / METRICS_FILE, metrics)
+    kept_for = {
+        "weights_sha256": trained.meta.weights_sha256,
+        "training_set_id": data.manifest.training_set_id,
+    }
+    keep_metrics(trained.path, metrics, **kept_for)
     return metrics
 
 
@@ -58,11 +77,6 @@ def _made_at(trained: TrainedForecaster, platform: Platform) -> int:
     if before.get("weights_sha256") == trained.meta.weights_sha256:
         return int(before["created_at"])
     return platform.now_ms()
-
-
-def kept_metrics(folder: Path) -> dict[str, Any]:
-    """Return the figures that `judge` kept beside a forecaster; empty where it was not judged."""
-    return read_json(folder / METRICS_FILE) or {}
 
 
 def found_of_own_market(folder: Path) -> FoundShare | None:

@@ -13,6 +13,7 @@ from assets.forecaster_config import ForecasterForm, forecaster_config
 from assets.metadata import table, utc
 from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
+from assets.progress import StepProgress
 from kernels.catalogue import joined_features, model_features
 from kernels.feature_store import open_latest
 from kernels.joins import IntervalFeatures, JoinedFeatures
@@ -59,11 +60,15 @@ def training_set(
     """Feature windows with their targets, split by time with purge and embargo; every left-out row is counted."""
     settings = forecaster_config(config)
     intervals = tuple(config.intervals) or platform.settings.forecast_intervals
-    block = published_features(platform.home, intervals, tuple(config.left_out_groups))
-    found = _unfinished(platform.home, settings, intervals[0], block) if config.continue_unfinished else None
-    if found is not None:
-        context.log.info("the last training was interrupted; its training set is kept, and it goes on")
-    made = found or _build(platform, settings, intervals[0], block)
+    with StepProgress(context, "training set", "splits") as progress:
+        progress.say(f"windows and targets of {' + '.join(intervals)} bars")
+        block = published_features(platform.home, intervals, tuple(config.left_out_groups))
+        found = (
+            _unfinished(platform.home, settings, intervals[0], block) if config.continue_unfinished else None
+        )
+        if found is not None:
+            context.log.info("the last training was interrupted; its training set is kept, and it goes on")
+        made = found or _build(platform, settings, intervals[0], block)
     return dg.MaterializeResult(metadata=_metadata(made.manifest, made.path))
 
 
@@ -158,8 +163,10 @@ def _metadata(manifest: TrainingSetManifest, folder: Path) -> dict[str, Any]:
         {
             "split": name,
             "windows": span.rows,
+            "features from": utc(span.first_feature_time),
             "first": utc(span.first_open_time),
             "last": utc(span.last_open_time),
+            "labels until": utc(span.last_label_time),
             **dict(zip(CLASSES, manifest.class_share[name], strict=True)),
         }
         for name, span in manifest.spans.items()

@@ -24,6 +24,7 @@ from training.config import CLASSES, DOWN, FLAT, UP
 from training.data.targets import direction_of
 from training.data.training_set import Outcomes, TrainingSet
 from training.errors import EvaluationError
+from training.progress import Counted
 
 PREDICT_BATCH = 2048
 BLOCK_HORIZONS = 8
@@ -60,9 +61,19 @@ def keras_predict_fn(model: Any) -> PredictFn:
     return predict
 
 
-def forecast(predict_fn: PredictFn, training_set: TrainingSet, split: str) -> Forecast:
-    """Forecasts for all rows of a split, in their order, one batch of windows in memory at a time."""
-    parts = [predict_fn(batch.windows) for batch in training_set.batches(split, PREDICT_BATCH)]
+def forecast(
+    predict_fn: PredictFn, training_set: TrainingSet, split: str, progress: Counted | None = None
+) -> Forecast:
+    """Forecasts for all rows of a split, in their order, one batch of windows in memory at a time.
+
+    `progress` is told after each batch how many windows of how many have been asked about.
+    """
+    parts, done = [], 0
+    for batch in training_set.batches(split, PREDICT_BATCH):
+        parts.append(predict_fn(batch.windows))
+        done += len(batch.windows)
+        if progress is not None:
+            progress(done, len(training_set.rows[split]))
     volatility = [part.volatility for part in parts if part.volatility is not None]
     return Forecast(
         np.concatenate([part.direction for part in parts]),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from training.errors import TrainingError
+from training.errors import TrainingError, first_fault
 from training.files import flush_to_disk
 
 Entry = TypeVar("Entry", bound=BaseModel)
@@ -98,9 +98,8 @@ def read_as(path: Path, kind: type[Entry]) -> list[Entry]:
     try:
         return [kind.model_validate(entry) for entry in read(path)]
     except ValidationError as error:
-        first = error.errors()[0]
         raise LedgerError(
-            f"an entry is no {kind.__name__.lower()}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"an entry is no {kind.__name__.lower()}: {first_fault(error)}",
             where=str(path),
             remedy="take that line out",
         ) from error

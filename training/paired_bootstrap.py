@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.block_interval import block_interval, blocks_of
-from training.judgement.bootstrap import BlockDraws
+from training.bootstrap import BlockDraws
 
 _BLOCKS = 1 << 22
 """Blocks that are drawn at a time."""

@@ -23,5 +23,22 @@ class Progress:
     validation_loss: float | None = None
     """Set in the last report of an epoch."""
 
+    @property
+    def done(self) -> int:
+        """Batches done in all epochs."""
+        return (self.epoch - 1) * self.steps + self.step
+
+    @property
+    def total(self) -> int:
+        """Batches of all epochs; fewer, if training stops early."""
+        return self.epochs * self.steps
+
+    def __str__(self) -> str:
+        validation = "" if self.validation_loss is None else f", validation {self.validation_loss:.4f}"
+        return f"epoch {self.epoch}/{self.epochs}, loss {self.loss:.4f}{validation}"
+
+
+Counted = Callable[[int, int], None]
+"""Told how many pieces of how many are done."""
 
 ProgressCallback = Callable[[Progress], None]

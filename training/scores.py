@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.block_interval import LEAST_BLOCKS, block_interval, blocks_of
+from training.bootstrap import BlockDraws
 
 Floats = NDArray[np.floating]
 
@@ -80,17 +81,11 @@ def auc_interval(
     blocks = blocks_of(time, block)
     if blocks < LEAST_BLOCKS:
         return None
-    _, row_time = np.unique(time, return_inverse=True)
-    times = int(row_time.max()) + 1
+    distinct, row_time = np.unique(time, return_inverse=True)
     ranked = RankedScores(score, positive)
-    rng = np.random.default_rng(seed)
-    width = max(1, block)
-    found = []
-    for _ in range(draws):
-        starts = rng.integers(0, times - width + 1, -(-times // width))
-        drawn = (starts[:, None] + np.arange(width)).ravel()[:times]
-        found.append(ranked.auc(np.bincount(drawn, minlength=times).astype(float)[row_time]))
-    return block_interval(ranked.auc(), np.array(found), level, blocks=blocks)
+    drawn = BlockDraws(len(distinct), block=block, draws=draws, seed=seed)
+    found = np.array([ranked.auc(weight[row_time]) for weight in drawn.weights()])
+    return block_interval(ranked.auc(), found, level, blocks=blocks)
 
 
 def accuracy(predicted: NDArray[np.integer], outcome: NDArray[np.integer]) -> float:

@@ -18,10 +18,16 @@ from training.data.splits import SPLITS, SplitSpan
 from training.export.bundle import CURRENT_FILE, MANIFEST_FILE, MODELS_FOLDER
 from training.export.manifest import Manifest, describe
 from training.files import file_sha256
+from training.lifecycle.comparison import Contestant
+from training.lifecycle.exported_forecast import onnx_predict_fn
+from training.lifecycle.promotion import promote
+from training.lifecycle.registry import Decision
 from training.lifecycle.unseen import Bars
 from training.network.forecaster_files import META_FILE, WEIGHTS_FILE, ForecasterMeta
 
 WINDOW, HORIZON = 8, 3
+SKILLED, LESS_SKILLED, BLIND = 3.0, 2.0, 0.0
+"""Signals of linear models on the market with a planted signal."""
 SCALE = "realised_vol_30"
 
 
@@ -158,6 +164,19 @@ class World:
 
         pointer = self.home / MODELS_FOLDER / CURRENT_FILE
         return json.loads(pointer.read_text())["version"] if pointer.exists() else None
+
+
+def decide(world: World, challenger: Path, **changes: Any) -> Decision:
+    """Let a challenger be decided about."""
+    at = changes.pop("at", 7)
+    given = {"now": lambda: at, "by": "a test", **changes}
+    return promote(world.home, challenger, given.pop("bars", None) or world.bars(), **given)
+
+
+def contestant(folder: Path) -> Contestant:
+    """What is compared of a published model."""
+    manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    return Contestant(manifest, onnx_predict_fn(folder / "model.onnx"))
 
 
 @pytest.fixture(scope="session")

@@ -1,36 +1,17 @@
-"""Champion against challenger: who wins when the skill is known, on which rows, and at which level."""
+"""Champion against challenger: who wins when the skill is known, and at which level."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any
 
-import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
-from tests.training.conftest import INTERVAL_MS, NAMES
-from training.export.manifest import Manifest
-from training.lifecycle import promotion
-from training.lifecycle.comparison import Contestant, compare
-from training.lifecycle.exported_forecast import onnx_predict_fn
-from training.lifecycle.promotion import PromotionError, PromotionSettings, draws_for, promote
+from tests.models.conftest import BLIND, LESS_SKILLED, SKILLED, contestant, decide
+from tests.training.conftest import NAMES
+from training.lifecycle.comparison import compare
+from training.lifecycle.promotion import PromotionError, PromotionSettings, draws_for
 from training.lifecycle.registry import champion_version, read_decisions, use_model
 from training.lifecycle.trials import record_trial
-from training.paired_bootstrap import paired_difference
-
-SKILLED, LESS_SKILLED, BLIND = 3.0, 2.0, 0.0
-
-
-def decide(world, challenger, **changes: Any):
-    given = {"at": 7, "by": "a test", **changes}
-    return promote(world.home, challenger, given.pop("bars", None) or world.bars(), **given)
-
-
-def contestant(folder) -> Contestant:
-    manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    return Contestant(manifest, onnx_predict_fn(folder / "model.onnx"))
 
 
 def test_the_first_model_becomes_champion(world) -> None:
@@ -95,46 +76,6 @@ def test_the_same_pair_without_further_trials_is_promoted(world) -> None:
     decide(world, world.publish("v1", LESS_SKILLED))
     decision = decide(world, world.publish("v2", SKILLED))
     assert (decision.verdict, decision.figures["trials"]) == ("promoted", 1)
-
-
-def test_only_rows_that_neither_has_seen_are_judged(world) -> None:
-    champion, challenger = (
-        world.publish("v1", BLIND, seen=1500),
-        world.publish("v2", SKILLED, seen=900, horizon=5),
-    )
-    pair = contestant(champion), contestant(challenger)
-    found = compare(*pair, world.bars(), max_rows=10**9, draws=100)
-    assert found.first_open_time == (1500 + 5 + 1) * INTERVAL_MS, (
-        "the later of the two, and the longer horizon"
-    )
-    assert found.last_open_time == (2400 - 1 - 5) * INTERVAL_MS, "every label has come"
-    assert found.rows == 3 * found.bars == 3 * (2400 - 5 - 1506)
-    block = world.market.block
-    changed = block.values.copy()
-    changed[:, : 1506 - 8] += 1.0
-    other = dataclasses.replace(world.market, block=dataclasses.replace(block, values=changed))
-    same = compare(*pair, dataclasses.replace(world, market=other).bars(), max_rows=10**9, draws=100)
-    assert same.loss_champion == found.loss_champion, "nothing before the windows of these rows is looked at"
-    assert same.loss_challenger == found.loss_challenger
-
-
-def test_the_future_of_a_row_changes_no_forecast(world) -> None:
-    """Loss changes only where the label reaches: the sum over earlier rows stays, to the bit."""
-    pair = contestant(world.publish("v1", BLIND)), contestant(world.publish("v2", SKILLED))
-    cut = 2000
-    later = dataclasses.replace(world, market=world.market.changed_after(cut))
-    rows = {"max_rows": 10**9, "draws": 10}
-    before = compare(*pair, world.bars(stop=cut + 1), **rows)
-    after = compare(*pair, later.bars(stop=cut + 1), **rows)
-    assert before == after
-
-
-def test_rows_are_thinned_out_by_whole_bars(world) -> None:
-    pair = contestant(world.publish("v1", BLIND)), contestant(world.publish("v2", SKILLED))
-    found = compare(*pair, world.bars(), max_rows=1000, draws=100)
-    assert found.rows == 3 * found.bars <= 1000
-    assert found.stride == 6
-    assert found.block_bars == 4, "eight horizons of three bars, every sixth of which was taken"
 
 
 def test_too_few_rows_keep_the_champion(world) -> None:
@@ -238,53 +179,6 @@ def test_all_looks_at_one_champion_share_one_level(world) -> None:
     assert sum(shares) == pytest.approx(0.05 * (1 - 1 / 15)), "with all that come after them: 0.05"
 
 
-def test_what_happens_during_a_comparison_is_not_overwritten(world, monkeypatch) -> None:
-    decide(world, world.publish("v1", BLIND))
-    decide(world, world.publish("v2", LESS_SKILLED))
-    challenger = world.publish("v3", SKILLED)
-
-    def meanwhile(*given: Any, **changes: Any) -> Any:
-        monkeypatch.setattr(promotion, "compare", compare)
-        found = compare(*given, **changes)
-        use_model(world.home, "v1", at=8, by="a person")
-        return found
-
-    monkeypatch.setattr(promotion, "compare", meanwhile)
-    decision = decide(world, challenger)
-    told = [(d.challenger, d.champion, d.reason) for d in read_decisions(world.home)]
-    assert decision.champion == "v1", "it was decided again, about who is champion now"
-    assert told[-2:] == [("v1", "v2", "chosen_by_hand"), ("v3", "v1", decision.reason)]
-
-
-def test_of_two_challengers_at_once_the_weaker_does_not_win_by_being_slower(world, monkeypatch) -> None:
-    decide(world, world.publish("v1", BLIND))
-    strong, weak = world.publish("v3", SKILLED), world.publish("v2", 1.0)
-
-    def meanwhile(*given: Any, **changes: Any) -> Any:
-        monkeypatch.setattr(promotion, "compare", compare)
-        found = compare(*given, **changes)
-        assert decide(world, strong).verdict == "promoted"
-        return found
-
-    monkeypatch.setattr(promotion, "compare", meanwhile)
-    decision = decide(world, weak)
-    assert (decision.verdict, decision.champion, world.current()) == ("kept", "v3", "v3")
-
-
-def test_comparisons_that_are_always_overtaken_end(world, monkeypatch) -> None:
-    decide(world, world.publish("v1", BLIND))
-    challenger = world.publish("v2", SKILLED)
-
-    def meanwhile(*given: Any, **changes: Any) -> Any:
-        use_model(world.home, "v1", at=8, by="a person")
-        return compare(*given, **changes)
-
-    monkeypatch.setattr(promotion, "compare", meanwhile)
-    with pytest.raises(PromotionError, match="overtaken"):
-        decide(world, challenger)
-    assert world.current() == "v1"
-
-
 def test_a_choice_by_hand_binds_only_while_it_stands(world) -> None:
     decide(world, world.publish("v1", BLIND))
     early = world.publish("v2", SKILLED)
@@ -293,44 +187,3 @@ def test_a_choice_by_hand_binds_only_while_it_stands(world) -> None:
     assert decide(world, early).words.startswith("kept: a person chose v1 ")
     assert decide(world, world.publish("v4", 1.0)).verdict == "promoted"
     assert (decide(world, early).reason, world.current()) == ("better", "v2")
-
-
-def test_chance_promotes_as_seldom_as_the_level_says() -> None:
-    """Differences without an expectation, dependent over a horizon as labels are: p <= 0.05 in about 5 %."""
-    random = np.random.default_rng(5)
-    found = []
-    for _ in range(300):
-        shocks = random.standard_normal((400 + 6, 2)).cumsum(axis=0)
-        difference = (shocks[6:] - shocks[:-6]).ravel()
-        found.append(
-            paired_difference(difference, np.arange(400).repeat(2), block=24, draws=300, seed=1).p_value
-        )
-    assert 0.02 <= float(np.mean(np.array(found) <= 0.05)) <= 0.11
-    assert 0.4 <= float(np.mean(found)) <= 0.6
-
-
-def test_few_blocks_hold_a_strict_level_too() -> None:
-    """At 10 blocks the bootstrap alone is within 0.005 in more than 1.5 % of these samples."""
-    random = np.random.default_rng(0)
-    found = []
-    for _ in range(1500):
-        difference = np.convolve(random.standard_normal(240 + 2), np.ones(3), "valid")
-        found.append(paired_difference(difference, np.arange(240), block=24, draws=400, seed=1).p_value)
-    assert float(np.mean(np.array(found) <= 0.005)) <= 0.0095
-    one = paired_difference(np.ones(40), np.arange(40), block=24, draws=400, seed=1)
-    assert (one.p_value, one.interval, one.blocks) == (1.0, None, 1), "one block tells nothing"
-
-
-def test_a_bootstrap_that_finds_none_beyond_leaves_the_word_to_student() -> None:
-    values = np.random.default_rng(1).normal(1, 1, 480)
-    found = paired_difference(values, np.arange(480), block=24, draws=50, seed=1)
-    per_block = values.reshape(20, 24).mean(axis=1)
-    assert found.p_value == pytest.approx(ttest_1samp(per_block, 0, alternative="greater").pvalue, rel=1e-6)
-
-
-def test_one_row_a_time_without_dependence_is_the_textbook_interval() -> None:
-    values = np.random.default_rng(1).normal(0.1, 1, 2000)
-    found = paired_difference(values, np.arange(2000), block=1, draws=4000, seed=2)
-    error = 1.96 * values.std() / np.sqrt(2000)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.interval == pytest.approx((values.mean() - error, values.mean() + error), abs=0.006)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from assets.forecaster_config import ForecasterForm, forecaster_config
+from assets.search import in_words
 from assets.training_set import published_features
 from kernels.catalogue import joined_features, model_features
 from kernels.compute import FeatureBlock
@@ -21,16 +23,9 @@ from training.data.dataset import build_training_set
 from training.data.feature_choice import choose_features, scales, without_groups
 from training.data.training_set import TrainingSet
 from training.errors import TrainingSetError
-from training.lifecycle.search import (
-    BEST_SETTINGS,
-    SEARCHES,
-    SearchError,
-    SearchResult,
-    SearchSettings,
-    _Search,
-    search,
-)
+from training.lifecycle.search import BEST_SETTINGS, SearchError, SearchResult, run_config, search
 from training.lifecycle.search_space import WITHOUT, SearchSpace, draw
+from training.lifecycle.study import SEARCHES, SearchSettings, Study
 from training.lifecycle.trials import Trial, count_trials, read_trials
 from training.progress import Progress
 
@@ -59,7 +54,8 @@ def data(market: PlantedMarket, tmp_path_factory: pytest.TempPathFactory) -> Tra
 
 
 def run(home: Path, data: TrainingSet, settings: SearchSettings = SETTINGS, **options) -> SearchResult:
-    return search(home, data, settings, at=17, space=SPACE, threads=1, **options)
+    times = itertools.count(17)
+    return search(home, data, settings, now=lambda: next(times), space=SPACE, threads=1, **options)
 
 
 def told(trials: tuple[Trial, ...] | list[Trial]) -> list[tuple[str, dict]]:
@@ -81,10 +77,12 @@ def test_every_trial_is_in_the_ledger_with_what_became_of_it(searched) -> None:
     assert not any(
         value for name, value in first.details["parameters"].items() if name.startswith("without_")
     )
+    times = [time for trial in found.trials for time in (trial.at, trial.ended_at)]
+    assert times == sorted(set(times)), "each begin and each end has its own time"
     states = {trial.state for trial in found.trials}
     assert {"complete", "failed"} <= states
     for trial in found.trials:
-        assert (trial.kind, trial.at) == ("search", 17)
+        assert trial.kind == "search" and trial.ended_at is not None
         if trial.details["parameters"]["width"] == 5:
             assert trial.state == "failed"
             assert "not a multiple" in trial.details["problem"]
@@ -92,6 +90,26 @@ def test_every_trial_is_in_the_ledger_with_what_became_of_it(searched) -> None:
             assert trial.details["validation_loss"] == min(trial.details["losses"].values())
     assert len({str(trial.details["parameters"]) for trial in found.trials}) == 3, "nothing is tried twice"
     assert not list((home / SEARCHES).glob("*/*/forecaster")), "nothing of the trials is left on disk"
+
+
+def test_what_a_search_is_worth_is_said_plainly(searched) -> None:
+    _, found = searched
+    first, best = found.trials[0], found.best
+    worse = best.model_copy(update={"details": best.details | {"validation_loss": 9.0}})
+    better = replace(found, trials=(first, best), best=best)
+    assert found.gained == first.details["validation_loss"] - best.details["validation_loss"]
+    same = replace(found, trials=(first, worse), best=first)
+    assert same.gained == 0 and "none of 2 trials is better than the present settings" in in_words(same)
+    assert "--config" not in in_words(same), "nothing is to be trained"
+    lost = replace(better, trials=(first.model_copy(update={"state": "failed"}), best))
+    assert (
+        lost.gained is None and "came to no end (failed)" in in_words(lost) and "--config" in in_words(lost)
+    )
+    lower = first.model_copy(update={"details": first.details | {"validation_loss": 1.0}})
+    won = replace(found, trials=(first, lower), best=lower)
+    assert f"{won.gained:.4f} below that of the present settings" in in_words(won) and "--config" in in_words(
+        won
+    )
 
 
 def test_the_best_is_written_as_a_run_config(searched) -> None:
@@ -119,12 +137,13 @@ def test_the_run_config_trains_what_the_search_found(home, data) -> None:
     asked = asked.model_copy(update={"volatility_feature": scales(model_features())[0]})
     block = published_features(home, ("5m", "1h"), ("clock",))
     manifest = data.manifest.model_copy(update={"config": asked, "feature_names": block.names})
-    searched = _Search(home, replace(data, manifest=manifest), SETTINGS, 1, SearchSpace(), 1)
-    groups = [name for name in searched.parameters if name.startswith(WITHOUT)]
+    changed = replace(data, manifest=manifest)
+    parameters = Study(home, changed, SETTINGS, lambda: 1, SearchSpace(), 1).parameters
+    groups = [name for name in parameters if name.startswith(WITHOUT)]
     assert {"without_volatility", "without_trend"} <= set(groups) and "without_clock" not in groups
     for left_out in (None, *groups):
-        choice = draw(searched.parameters, lambda name, values, out=left_out: values[name == out])
-        written = yaml.safe_load(yaml.safe_dump(searched.run_config(choice)))
+        choice = draw(parameters, lambda name, values, out=left_out: values[name == out])
+        written = yaml.safe_load(yaml.safe_dump(run_config(changed, choice)))
         config = dict(written["ops"]["training_set"]["config"])
         intervals, without = tuple(config.pop("intervals")), tuple(config.pop("left_out_groups"))
         assert published_features(home, intervals, without).names == choice.features(block.names)

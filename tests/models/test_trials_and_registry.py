@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,14 +58,22 @@ def test_a_ledger_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_every_trial_counts_once_whatever_became_of_it(home: Path) -> None:
     assert count_trials(home) == 0
     assert read_trials(home) == []
-    with trial_of(home, "whole", kind="training", at=1, settings={"width": 8}) as ended:
+    times = itertools.count(1)
+
+    def now() -> int:
+        return next(times)
+
+    with trial_of(home, "whole", kind="training", now=now, settings={"width": 8}) as ended:
         ended["validation_loss"] = 1.5
-    with pytest.raises(ValueError, match="broken"), trial_of(home, "bad", kind="training", at=2, settings={}):
+    with (
+        pytest.raises(ValueError, match="broken"),
+        trial_of(home, "bad", kind="training", now=now, settings={}),
+    ):
         raise ValueError("broken\nin two lines")
-    with pytest.raises(KeyboardInterrupt), trial_of(home, "stopped", kind="training", at=3, settings={}):
+    with pytest.raises(KeyboardInterrupt), trial_of(home, "stopped", kind="training", now=now, settings={}):
         raise KeyboardInterrupt
-    record_trial(home, "killed", kind="search", state="begun", at=4, settings={})
-    with trial_of(home, "stopped", kind="training", at=9, settings={}):
+    record_trial(home, "killed", kind="search", state="begun", at=now(), settings={})
+    with trial_of(home, "stopped", kind="training", now=now, settings={}):
         pass  # begun again, and this time it came to its end
     assert count_trials(home) == 4
     found = {trial.trial: trial for trial in read_trials(home)}
@@ -72,7 +81,8 @@ def test_every_trial_counts_once_whatever_became_of_it(home: Path) -> None:
     assert states == {"whole": "complete", "bad": "failed", "stopped": "complete", "killed": "begun"}
     assert found["whole"].details == {"settings": {"width": 8}, "validation_loss": 1.5}
     assert found["bad"].details["problem"] == "ValueError: broken"
-    assert found["stopped"].at == 3
+    times_of = {name: (trial.at, trial.ended_at) for name, trial in found.items()}
+    assert times_of == {"whole": (1, 2), "bad": (3, 4), "stopped": (5, 9), "killed": (7, None)}
     assert (home / LEDGER).is_file()
 
 

@@ -37,12 +37,23 @@ def test_environment_wins_over_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert settings.forecast_interval == "1h"
 
 
+@pytest.mark.parametrize("value", ["TOP:3", "All", "币安人生USDT", "BTCUSDT_260327,ETHUSDT"])
+def test_every_way_to_choose_symbols(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("KLINECAST_SYMBOLS", value)
+    assert load_settings().symbols == (value.lower() if value in ("TOP:3", "All") else value)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
         ("KLINECAST_INTERVALS", "1m,7m", "1m"),
         ("KLINECAST_INTERVALS", "1M", "1m"),
-        ("KLINECAST_SYMBOLS", "btcusdt", "top:N"),
+        ("KLINECAST_SYMBOLS", "btcusdt", "did you mean BTCUSDT? allowed: all, top:N"),
+        ("KLINECAST_SYMBOLS", "BTCUSDT,eth/usdt", "did you mean BTCUSDT,ETH/USDT?"),
+        ("KLINECAST_SYMBOLS", "ETH/USDT", "did you mean ETHUSDT?"),
+        ("KLINECAST_SYMBOLS", "BTC_USDT", "did you mean BTCUSDT?"),
+        ("KLINECAST_INTERVALS", "1H", "did you mean 1h?"),
+        ("KLINECAST_INTERVALS", "5m,60m", "did you mean 1h?"),
         ("KLINECAST_SYMBOLS", "top:0", "N >= 1"),
         ("KLINECAST_EXCHANGE_URL", "api.example.com", "http://"),
         ("KLINECAST_HISTORY_BARS", "12", "500"),

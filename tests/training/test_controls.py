@@ -23,12 +23,13 @@ from training.controls.run import (
     run_controls,
 )
 from training.controls.sets import random_walk_set, shuffled_labels
-from training.controls.verdicts import FoundShare, auc_contributions, block_interval, found_share
+from training.controls.verdicts import FoundShare, auc_contributions, found_share, student_interval
 from training.data.dataset import build_training_set
 from training.data.splits import SPLITS
 from training.data.targets import NO_TARGET
 from training.data.training_set import TrainingSet
 from training.errors import EvaluationError, TrainingSetError
+from training.progress import Progress
 
 FEATURES = ("log_return_1", "realised_vol_30", "rsi_14", "taker_imbalance", "hour_sin")
 OWN = FoundShare(rows=100, bits=0.016, bits_best=0.0175, share=0.9)
@@ -54,11 +55,11 @@ def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
     for _ in range(400):
         noise = rng.standard_normal((1_205, 1)) + 0.5 * rng.standard_normal((1_205, 3))
         values = np.cumsum(noise, axis=0)[5:] - np.vstack([np.zeros((1, 3)), np.cumsum(noise, axis=0)[:-6]])
-        found = block_interval(values.ravel(), time, block=48, level=0.95)
+        found = student_interval(values.ravel(), time, block=48, level=0.95)
         missed += not found.low <= 0 <= found.high
     assert 5 <= missed <= 36
     with pytest.raises(EvaluationError, match="1 block"):
-        block_interval(np.ones(10), np.arange(10), block=48)
+        student_interval(np.ones(10), np.arange(10), block=48)
 
 
 def test_contributions_to_the_auc() -> None:
@@ -143,6 +144,7 @@ def test_honest_data_pass_and_a_stopped_run_goes_on(
     data: TrainingSet, config: ForecasterConfig, tmp_path: Path
 ) -> None:
     begun: list[str] = []
+    told: list[Progress] = []
 
     def stop(name: str) -> None:
         begun.append(name)
@@ -153,7 +155,10 @@ def test_honest_data_pass_and_a_stopped_run_goes_on(
         run_controls(data, config, tmp_path, own_share=OWN, progress=stop)
     part = read_controls(tmp_path)
     assert part is not None and part.shuffled_labels is not None and part.random_walk is None
-    report = run_controls(data, config, tmp_path, own_share=OWN, progress=begun.append)
+    report = run_controls(data, config, tmp_path, own_share=OWN, progress=begun.append, training=told.append)
+    assert (told[-1].done, told[-1].total) == (2 * told[-1].steps, 2 * told[-1].steps), (
+        "how its training went"
+    )
     assert begun == ["shuffled_labels", "random_walk", "random_walk"], "nothing twice"
     assert report.shuffled_labels == part.shuffled_labels
     assert report.shuffled_labels is not None and report.shuffled_labels.passed, report

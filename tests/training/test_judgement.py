@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from training import scores
 from training.baselines.protocol import said_of_probability
 from training.block_interval import LEAST_BLOCKS, block_interval, blocks_of
-from training.judgement.bootstrap import BlockDraws, Statistic
+from training.bootstrap import BlockDraws, Statistic
 from training.judgement.ranks import across_symbols, over_time
 from training.judgement.results import Figure
 from training.judgement.sample import Sample

@@ -64,10 +64,19 @@ def test_what_is_kept_is_not_made_again_and_gives_the_same(judged) -> None:
     assert len(begun) == 2 * 7
     next((work / "fold-1").glob("logistic-*.npz")).write_bytes(b"cut off")
     again: list[str] = []
+    scored: list[tuple[int, int]] = []
     repeated = judge_folds(
-        data, found.config, work, settings=SETTINGS, begun=lambda fold, name: again.append(f"{fold} {name}")
+        data,
+        found.config,
+        work,
+        settings=SETTINGS,
+        begun=lambda fold, name: again.append(f"{fold} {name}"),
+        scoring=lambda done, of: scored.append((done, of)),
     )
     assert again == ["1 logistic"]
+    assert scored == [(n, 7 * (1 + 2 + 4)) for n in range(7 * (1 + 2 + 4))], (
+        "forecasts on all, folds, symbols"
+    )
     assert repeated.scores == found.scores and repeated.judgement_id == found.judgement_id
     assert Judgement.load(work) == repeated
 
@@ -102,6 +111,9 @@ def test_the_report_is_one_page_that_needs_nothing_else(judged) -> None:
     for line in in_words(found):
         assert line.replace("&", "&amp;") in html
     assert "Transformer-LSTM" in html and "HAR of logarithms" in html
+    tables = 2 + len(found.folds)  # of all folds together, of the symbols, and of each fold
+    for score in ("accuracy", "coverage", "log loss", "turnover", "log volatility R²"):
+        assert html.count(f"<th>{score}</th>") >= tables, score
 
 
 def test_names_from_outside_are_escaped(judged) -> None:

@@ -32,9 +32,12 @@ from training.evaluate import Forecast, forecast, keras_predict_fn
 from training.files import write_atomically
 from training.fitting.fit import train
 from training.network.forecaster_files import load_forecaster
+from training.progress import ProgressCallback
 
 CONTROLS_FILE: Final = "controls.json"
 FORMAT_VERSION: Final = 1
+CONTROLS: Final = ("shuffled_labels", "random_walk", "planted_signal")
+"""In their order."""
 LEAST_SHARE: Final = 0.8
 """Of the best possible information about the sign, to be found where a signal is planted."""
 
@@ -93,6 +96,7 @@ def run_controls(
     own_share: FoundShare | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    training: ProgressCallback | None = None,
 ) -> ControlsReport:
     """Run the three controls of a training run, or go on with those begun.
 
@@ -109,7 +113,9 @@ def run_controls(
     seed
         Of the shuffling, the walk and the simulated market.
     progress
-        Told the name of each control that begins.
+        Told the name of each control that begins, see `CONTROLS`.
+    training
+        Told how the training of that control goes.
 
     Returns
     -------
@@ -132,13 +138,17 @@ def run_controls(
     if report.shuffled_labels is None:
         tell("shuffled_labels")
         found = judge_without_skill(
-            shuffled_labels(data, seed=seed), config, work / "shuffled_labels", sign_only=False
+            shuffled_labels(data, seed=seed),
+            config,
+            work / "shuffled_labels",
+            sign_only=False,
+            progress=training,
         )
         report = _keep(report, workdir, shuffled_labels=found)
     if report.random_walk is None:
         tell("random_walk")
         walk = random_walk_set(data.manifest.interval, data.feature_names, config, work / "walk", seed=seed)
-        found = judge_without_skill(walk, config, work / "random_walk", sign_only=True)
+        found = judge_without_skill(walk, config, work / "random_walk", sign_only=True, progress=training)
         report = _keep(report, workdir, random_walk=found)
     if own_share is not None:
         report = _keep(report, workdir, planted_signal=own_share, planted_market="own")
@@ -147,7 +157,7 @@ def run_controls(
         report = _keep(
             report,
             workdir,
-            planted_signal=find_planted(config, work, seed=seed),
+            planted_signal=find_planted(config, work, seed=seed, progress=training),
             planted_market="simulated",
         )
     shutil.rmtree(work, ignore_errors=True)  # some 40 MB; the results are in the report
@@ -155,7 +165,12 @@ def run_controls(
 
 
 def judge_without_skill(
-    data: TrainingSet, config: ForecasterConfig, workdir: Path, *, sign_only: bool
+    data: TrainingSet,
+    config: ForecasterConfig,
+    workdir: Path,
+    *,
+    sign_only: bool,
+    progress: ProgressCallback | None = None,
 ) -> NoSkill:
     """Train a small network on a set in which there is nothing to be learned, and judge it on the test rows.
 
@@ -169,11 +184,13 @@ def judge_without_skill(
         Folder of the training.
     sign_only
         See `training.controls.verdicts.no_skill`.
+    progress
+        Told how the training goes.
     """
     few = thinned(data, train=TRAIN_ROWS, test=TEST_ROWS)
     settings = {"max_windows": TRAIN_ROWS, "validation_windows": TEST_ROWS // 4, "seed": config.seed}
     small = config.model_copy(update=SMALL_NETWORK | SHORT_TRAINING | settings)
-    model, _ = load_forecaster(train(few, small, workdir).path)
+    model, _ = load_forecaster(train(few, small, workdir, progress).path)
     said = forecast(keras_predict_fn(model), few, "test")
     rows = few.rows["test"]
     outcomes = few.outcomes(rows)
@@ -188,11 +205,17 @@ def judge_without_skill(
     )
 
 
-def find_planted(config: ForecasterConfig, workdir: Path, *, seed: int = 0) -> FoundShare:
-    """Train a forecaster on a small simulated market, and tell how much of its planted signal it found."""
+def find_planted(
+    config: ForecasterConfig, workdir: Path, *, seed: int = 0, progress: ProgressCallback | None = None
+) -> FoundShare:
+    """Train a forecaster on a small simulated market, and tell how much of its planted signal it found.
+
+    `progress` is told how the training goes.
+    """
     settings = config.model_copy(update=PLANTED_TRAINING)
     data, best = planted_set(settings, workdir / "planted", seed=seed)
-    model, _ = load_forecaster(train(data, data.manifest.config, workdir / "planted_signal").path)
+    trained = train(data, data.manifest.config, workdir / "planted_signal", progress)
+    model, _ = load_forecaster(trained.path)
     return found_share(sign_score(forecast(keras_predict_fn(model), data, "test")), best)
 
 

@@ -69,7 +69,7 @@ class FoundShare(BaseModel):
     share: float
 
 
-def block_interval(
+def student_interval(
     values: Floats, time: NDArray[np.integer], *, block: int, level: float = LEVEL
 ) -> Interval:
     """Confidence interval of the mean of rows that depend on each other within blocks of time.
@@ -172,8 +172,8 @@ def no_skill(
     return NoSkill(
         rows=len(said),
         level=LEVEL,
-        auc_sign=block_interval(contributions, time[moved], block=block),
-        log_loss_gain=block_interval(gain[judged], time[judged], block=block),
+        auc_sign=student_interval(contributions, time[moved], block=block),
+        log_loss_gain=student_interval(gain[judged], time[judged], block=block),
     )
 
 

@@ -32,8 +32,6 @@ td.better{background:#e3f9e5}td.worse{background:#ffe3e3}td.open{background:#fff
 .legend span{padding:1px 8px;border-radius:4px;border:1px solid #e4e7eb;margin-right:6px}
 """
 
-_SHOWN_BY_SYMBOL = ("auc_sign", "accuracy", "log_loss", "pinball", "volatility_r2", "net_bps")
-
 
 def render_html(judgement: Judgement) -> str:
     """Write the report of a judgement: self-contained, without scripts, everything escaped."""
@@ -41,7 +39,7 @@ def render_html(judgement: Judgement) -> str:
         f"<h1>How good is the forecaster?</h1><p class=lead>{escape(headline(judgement))}</p>",
         _section("In words", _list(in_words(judgement))),
         _section("Better, worse, or not to be told", _verdicts(judgement)),
-        _section("All scores", _all_scores(judgement)),
+        _section("All scores", _scores(judgement.scores)),
         _section("Calibration", _calibration(judgement)),
         _section("What acting on it would have earned", _trading(judgement)),
         _section("Fold by fold", _folds(judgement)),
@@ -81,20 +79,22 @@ def _verdict(difference: Difference | None) -> str:
     return _cell(difference.score, difference.figure, kind=kind, signed=True, more=folds)
 
 
-def _all_scores(judgement: Judgement) -> str:
-    names = [name for name in SCORES if any(name in scores for scores in judgement.scores.values())]
-    half = names.index("rank_ic") if "rank_ic" in names else len(names)
-    return "".join(_score_table(judgement.scores, part) for part in (names[:half], names[half:]) if part)
+def _scores(scores: Mapping[str, Scores], of: str = "forecast") -> str:
+    """All scores that there are, in two tables: of directions and quantiles, and what follows from them."""
+    names = [name for name in SCORES if any(name in found for found in scores.values())]
+    second = list(SCORES)[list(SCORES).index("rank_ic") :]
+    parts = ([name for name in names if name not in second], [name for name in names if name in second])
+    return "".join(_score_table(scores, part, of) for part in parts if part)
 
 
-def _score_table(scores: Mapping[str, Scores], names: Sequence[str]) -> str:
+def _score_table(scores: Mapping[str, Scores], names: Sequence[str], of: str) -> str:
     rows = [
         f"<tr{' class=own' if name == FORECASTER else ''}><td>{_forecast(name)}</td>"
         f"{''.join(_cell(s, found.get(s)) for s in names)}</tr>"
         for name, found in scores.items()
         if any(s in found for s in names)
     ]
-    return _table(["forecast", *(SCORES[s] for s in names)], rows)
+    return _table([of, *(SCORES[s] for s in names)], rows)
 
 
 def _calibration(judgement: Judgement) -> str:
@@ -137,8 +137,7 @@ def _folds(judgement: Judgement) -> str:
     if auc:
         parts.append(svg.intervals(auc, 0.5, "AUC of the sign by fold"))
     for fold in judgement.folds:
-        names = [s for s in COMPARED if any(s in scores for scores in fold.scores.values())]
-        parts.append(f"<h3>Fold {fold.index + 1}</h3>{_score_table(fold.scores, names)}")
+        parts.append(f"<h3>Fold {fold.index + 1}</h3>{_scores(fold.scores)}")
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in fold.counts.items())
         parts.append(f"<p class=note>Bars times symbols: {escape(counts)}.</p>")
     return "".join(parts)
@@ -147,14 +146,9 @@ def _folds(judgement: Judgement) -> str:
 def _symbols(judgement: Judgement) -> str:
     own = {symbol: scores[FORECASTER] for symbol, scores in judgement.symbols.items()}
     auc = [(symbol, scores["auc_sign"]) for symbol, scores in own.items() if "auc_sign" in scores]
-    shown = [s for s in _SHOWN_BY_SYMBOL if any(s in scores for scores in own.values())]
-    rows = [
-        f"<tr><td>{escape(symbol)}</td>{''.join(_cell(s, scores.get(s)) for s in shown)}</tr>"
-        for symbol, scores in own.items()
-    ]
     plot = svg.intervals(auc, 0.5, "AUC of the sign by symbol") if auc else ""
     note = f"Scores of the {FORECASTS[FORECASTER]}; those of the baselines are in judgement.json."
-    return f"<p class=note>{note}</p>{plot}{_table(['symbol', *(SCORES[s] for s in shown)], rows)}"
+    return f"<p class=note>{note}</p>{plot}{_scores(own, 'symbol')}"
 
 
 def _settings(judgement: Judgement) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from training.baselines.protocol import Said
 from training.block_interval import block_interval
-from training.judgement.bootstrap import BlockDraws, Statistic
+from training.bootstrap import BlockDraws, Statistic
 from training.judgement.results import Difference, Figure, Scores, Verdict
 from training.judgement.sample import Floats
 from training.judgement.statistics import HIGHER_IS_BETTER, Statistics

@@ -1,4 +1,4 @@
-"""The scores of one forecast on one sample, each as sums over time (see training/judgement/bootstrap.py).
+"""The scores of one forecast on one sample, each as sums over time (see training/bootstrap.py).
 
 Definitions are those of training/scores.py; besides them:
 
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from training import scores
 from training.baselines.protocol import Said
+from training.bootstrap import Statistic
 from training.config import CLASSES
 from training.controls.verdicts import auc_contributions
-from training.judgement.bootstrap import Statistic
 from training.judgement.ranks import across_symbols, over_time
 from training.judgement.sample import Floats, Sample
 

@@ -34,7 +34,7 @@ from training.export.manifest import Manifest
 from training.lifecycle.comparison import Comparison, Contestant, compare, span_days
 from training.lifecycle.exported_forecast import ExportedForecastError, onnx_predict_fn
 from training.lifecycle.registry import Decision, Reason, deciding, record_decision, standing
-from training.lifecycle.trials import count_trials
+from training.lifecycle.trials import Clock, count_trials
 from training.lifecycle.unseen import Bars
 
 JUDGED_FILE = "model.onnx"
@@ -43,7 +43,6 @@ JUDGED_FILE = "model.onnx"
 _FEWEST_DRAWS, _MOST_DRAWS = 2_000, 200_000
 _DRAWS_BEYOND = 20
 """Draws that are to lie beyond the corrected level, so that it can be told from chance in the bootstrap."""
-
 
 _ROUNDS = 5
 """Comparisons before it is given up that nobody else decides meanwhile."""
@@ -78,7 +77,7 @@ def promote(
     challenger: Path,
     bars: Bars,
     *,
-    at: int,
+    now: Clock,
     by: str,
     settings: PromotionSettings | None = None,
 ) -> Decision:
@@ -93,8 +92,8 @@ def promote(
     bars
         Features and close prices of the challenger's interval, the newest bar last; those that a model needs and
         that are not among them count as not to be had.
-    at, by
-        When, by the exchange's clock (ms since epoch), and who or what decides.
+    now, by
+        Gives the time when it is decided, by the exchange's clock, ms since epoch; and who or what decides.
     settings
         How strict; by default as `PromotionSettings` says.
 
@@ -115,7 +114,7 @@ def promote(
     verify_files(challenger)
     for _ in range(_ROUNDS):
         before = standing(home)
-        decision, new = _Court(home, challenger, bars, at, by, settings, before.decisions).decide()
+        decision, new = _Court(home, challenger, bars, now, by, settings, before.decisions).decide()
         with deciding(home):
             if standing(home) != before:
                 continue  # somebody else decided meanwhile, perhaps a person: this was about what is no more
@@ -139,12 +138,12 @@ class _Court:
         home: Path,
         challenger: Path,
         bars: Bars,
-        at: int,
+        now: Clock,
         by: str,
         settings: PromotionSettings,
         decisions: tuple[Decision, ...],
     ) -> None:
-        self.home, self.folder, self.bars, self.at, self.by = home, challenger, bars, at, by
+        self.home, self.folder, self.bars, self.now, self.by = home, challenger, bars, now, by
         self.settings = settings
         self.challenger = verify_files(challenger)
         self.decisions = decisions
@@ -288,7 +287,7 @@ class _Court:
             verdict="promoted" if promoted else "kept",
             reason=reason,
             words=f"{'promoted' if promoted else 'kept'}: {words}",
-            at=self.at,
+            at=self.now(),
             by=self.by,
             trials_in_ledger=self.trials,
             figures=figures or {},

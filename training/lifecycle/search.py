@@ -1,68 +1,34 @@
 """A search over architectures and feature groups, judged on the validation split alone, every trial in the ledger.
 
-Optuna proposes (TPE, Bergstra et al. 2011) and prunes (a trial whose validation loss after an epoch is above the median
-of the others' after as many). Its study lives in memory and is told anew, from the ledger of trials, whenever a search
-begins: there is one record of what was tried. What is proposed depends on the seed, the number of the trial and the
-trials before it, so that a search that was killed and begun again proposes the same, and goes on with the training that
-was interrupted. The test split is taken away before anything is tried.
+`training/lifecycle/study.py` proposes and trains. The test split is taken away before anything is tried.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.data.dataset import evenly
-from training.data.feature_choice import choose_features
 from training.data.training_set import TrainingSet
 from training.errors import TrainingError
 from training.files import write_atomically
 from training.lifecycle.run_config import training_set_config
 from training.lifecycle.search_space import Choice, SearchSpace, draw
-from training.lifecycle.trials import State, Trial, read_trials, record_trial, trial_name
-from training.progress import Progress
+from training.lifecycle.study import SearchProgress, SearchSettings, Study
+from training.lifecycle.trials import Clock, Trial
 
-SEARCHES = Path("training") / "searches"
 BEST_SETTINGS = Path("training") / "best_settings.yaml"
 """Run config of train_and_export with what the last search found best."""
-
-_STATES = {
-    "complete": optuna.trial.TrialState.COMPLETE,
-    "pruned": optuna.trial.TrialState.PRUNED,
-    "failed": optuna.trial.TrialState.FAIL,
-}
-_RANDOM_FIRST, _UNPRUNED_FIRST, _PROPOSALS = 4, 3, 10
-KIND = "search"
-
-SearchProgress = Callable[[int, Progress], None]
-"""Number of the trial, from 0, and how far its training is."""
 
 
 class SearchError(TrainingError):
     """A search cannot run, or found nothing."""
-
-
-class SearchSettings(BaseModel):
-    """How much a search tries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    trials: int = Field(
-        default=8, ge=1, le=1_000, description="forecasters tried in all, the present settings first"
-    )
-    epochs: int = Field(default=2, ge=1, description="epochs of each, unless it is pruned")
-    max_windows: int = Field(default=20_000, ge=1, description="training windows of each, evenly over time")
-    seed: int = Field(default=1, ge=0, lt=2**31, description="of the proposals")
 
 
 @dataclass(frozen=True)
@@ -89,13 +55,24 @@ class SearchResult:
     choice: Choice
     settings_file: Path
 
+    @property
+    def gained(self) -> float | None:
+        """How much lower the loss of the best is than that of the settings that the search began with.
+
+        None where these came to no end, 0 where they are the best.
+        """
+        first = self.trials[0]
+        if first.state != "complete":
+            return None
+        return float(first.details["validation_loss"]) - float(self.best.details["validation_loss"])
+
 
 def search(
     home: Path,
     data: TrainingSet,
     settings: SearchSettings,
     *,
-    at: int,
+    now: Clock,
     space: SearchSpace | None = None,
     progress: SearchProgress | None = None,
     threads: int | None = None,
@@ -110,8 +87,8 @@ def search(
         Training set whose settings are where the search begins; not a view.
     settings
         How much to try. More trials of the same search go on where it ended.
-    at
-        The time, ms since epoch, by the exchange's clock.
+    now
+        Gives the time, ms since epoch, by the exchange's clock.
     space
         What may vary.
     progress
@@ -124,184 +101,36 @@ def search(
     SearchError
         The same search is running already, or no trial came to its end.
     """
-    search_ = _Search(Path(home), data, settings, at, space or SearchSpace(), threads)
-    with _alone(search_.folder):
-        while search_.ended < settings.trials:
-            search_.try_next(progress)
-        return search_.result()
+    study = Study(Path(home), data, settings, now, space or SearchSpace(), threads)
+    with _alone(study.folder):
+        while study.ended < settings.trials:
+            study.try_next(progress)
+        return _result(study)
 
 
-class _Search:
-    """A study in memory, told from the ledger."""
-
-    def __init__(
-        self,
-        home: Path,
-        data: TrainingSet,
-        settings: SearchSettings,
-        at: int,
-        space: SearchSpace,
-        threads: int | None,
-    ) -> None:
-        manifest = data.manifest
-        self.home, self.data, self.settings, self.at, self.threads = home, data, settings, at, threads
-        self.parameters = space.parameters(manifest.config, manifest.feature_names)
-        scope = [
-            settings.model_dump(exclude={"trials"}),
-            manifest.training_set_id,
-            manifest.config.model_dump(mode="json"),
-            {name: list(values) for name, values in self.parameters.items()},
-        ]
-        self.name = trial_name("study", *scope)
-        self.folder = home / SEARCHES / self.name
-        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            name: optuna.distributions.CategoricalDistribution(values)
-            for name, values in self.parameters.items()
-        }
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(
-            direction="minimize", pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_FIRST)
+def _result(study: Study) -> SearchResult:
+    """Return what was found, and write it down."""
+    past = study.past()
+    complete = [trial for trial in past if trial.state == "complete"]
+    if not complete:
+        raise SearchError(
+            f"none of {len(past)} trials came to its end: {past[-1].details.get('problem', past[-1].state)}",
+            where=str(study.folder),
+            remedy="train once without a search, and see what it says",
         )
-        past = self.past()
-        for trial in past:
-            self.study.add_trial(self._told(trial))
-        self.ended = len(past)
-
-    def past(self) -> list[Trial]:
-        """Trials of this study that came to an end, in their order."""
-        mine = [t for t in read_trials(self.home) if t.details.get("study") == self.name]
-        ended = [t for t in mine if t.state in ("complete", "pruned", "failed")]
-        return sorted(ended, key=lambda t: int(t.details["number"]))
-
-    def try_next(self, progress: SearchProgress | None) -> None:
-        """Train what is proposed next, and write down how it went."""
-        number = self.ended
-        proposed, choice = self._propose(number)
-        name = trial_name(self.name, number, proposed.params)
-        losses = self._losses_before(name)
-        for epoch, loss in losses.items():
-            proposed.report(loss, epoch)
-        facts = {"study": self.name, "number": number, "parameters": proposed.params}
-        self._record(name, "begun", **facts)
-
-        def report(p: Progress) -> None:
-            if progress is not None:
-                progress(number, p)
-            if p.validation_loss is None:
-                return
-            losses[p.epoch] = p.validation_loss
-            self._record(name, "begun", losses=_keyed(losses))
-            proposed.report(p.validation_loss, p.epoch)
-            if p.epoch < p.epochs and proposed.should_prune():
-                raise optuna.TrialPruned
-
-        work = self.folder / name
-        try:
-            self._train(choice, work, report)
-        except optuna.TrialPruned:
-            self._end(proposed, name, "pruned", losses)
-        except (TrainingError, ValidationError) as error:
-            self._end(proposed, name, "failed", losses, problem=_told_shortly(error))
-        except BaseException:  # not the fault of these settings: the same trial goes on when the search does
-            self._record(name, "interrupted")
-            raise
-        else:
-            self._end(proposed, name, "complete", losses, validation_loss=min(losses.values()))
-        shutil.rmtree(work, ignore_errors=True)
-
-    def _propose(self, number: int) -> tuple[optuna.Trial, Choice]:
-        """Draw what to try next, something new if a few proposals have it."""
-        if number == 0:
-            self.study.enqueue_trial({name: values[0] for name, values in self.parameters.items()})
-        tried = [trial.params for trial in self.study.trials if trial.state.is_finished()]
-        for attempt in range(_PROPOSALS):
-            self.study.sampler = optuna.samplers.TPESampler(
-                n_startup_trials=_RANDOM_FIRST,
-                seed=int(trial_name(self.settings.seed, number, attempt)[:8], 16),
-            )
-            proposed = self.study.ask()
-            choice = draw(self.parameters, proposed.suggest_categorical)
-            if proposed.params not in tried or attempt == _PROPOSALS - 1:
-                break
-            self.study.tell(proposed, state=optuna.trial.TrialState.FAIL)
-        return proposed, choice
-
-    def result(self) -> SearchResult:
-        """Return what was found, and write it down."""
-        past = self.past()
-        complete = [trial for trial in past if trial.state == "complete"]
-        if not complete:
-            raise SearchError(
-                f"none of {len(past)} trials came to its end: {past[-1].details.get('problem', past[-1].state)}",
-                where=str(self.folder),
-                remedy="train once without a search, and see what it says",
-            )
-        best = min(complete, key=lambda trial: float(trial.details["validation_loss"]))
-        choice = draw(self.parameters, lambda name, _: best.details["parameters"][name])
-        file = self.home / BEST_SETTINGS
-        write_atomically(file, yaml.safe_dump(self.run_config(choice), sort_keys=False).encode())
-        return SearchResult(self.name, tuple(past), best, choice, file)
-
-    def run_config(self, choice: Choice) -> dict[str, Any]:
-        """Return the Dagster run config of train_and_export with these settings."""
-        manifest = self.data.manifest
-        names = choice.features(manifest.feature_names)
-        config = training_set_config(choice.config(manifest.config), names, manifest.interval)
-        return {"ops": {"training_set": {"config": config}}}
-
-    def _train(self, choice: Choice, work: Path, report: Callable[[Progress], None]) -> None:
-        from training.fitting.fit import train
-        from training.network.backend import keras  # TensorFlow: not for those who only look at a search
-
-        config = choice.config(self.data.manifest.config).model_copy(update={"epochs": self.settings.epochs})
-        data = self.data
-        if choice.left_out_groups:
-            data = choose_features(data, choice.features(data.feature_names), work / "set")
-        rows = data.rows["train"]
-        kept = rows[evenly(len(rows), self.settings.max_windows, self.settings.seed)]
-        seen = replace(data, rows={"train": kept, "validation": data.rows["validation"]})
-        try:
-            train(seen, config, work / "forecaster", report, threads=self.threads)
-        finally:
-            keras.backend.clear_session()  # else the graphs of all trials stay in memory
-
-    def _end(
-        self, proposed: optuna.Trial, name: str, state: State, losses: dict[int, float], **facts: Any
-    ) -> None:
-        """Write down how a trial ended, and tell the study."""
-        self._record(name, state, losses=_keyed(losses), **facts)
-        self.study.tell(proposed, facts.get("validation_loss"), state=_STATES[state])
-        self.ended += 1
-
-    def _record(self, name: str, state: State, **facts: Any) -> None:
-        record_trial(self.home, name, kind=KIND, state=state, at=self.at, **facts)
-
-    def _losses_before(self, name: str) -> dict[int, float]:
-        """Return the validation losses of a trial's epochs before it was interrupted."""
-        found = [trial for trial in read_trials(self.home) if trial.trial == name]
-        return _losses(found[0]) if found else {}
-
-    def _told(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        """Return a past trial as Optuna keeps it."""
-        return optuna.trial.create_trial(
-            state=_STATES[trial.state],
-            value=trial.details.get("validation_loss"),
-            params=trial.details["parameters"],
-            distributions=self.distributions,
-            intermediate_values=_losses(trial),
-        )
+    best = min(complete, key=lambda trial: float(trial.details["validation_loss"]))
+    choice = draw(study.parameters, lambda name, _: best.details["parameters"][name])
+    file = study.home / BEST_SETTINGS
+    write_atomically(file, yaml.safe_dump(run_config(study.data, choice), sort_keys=False).encode())
+    return SearchResult(study.name, tuple(past), best, choice, file)
 
 
-def _told_shortly(error: TrainingError | ValidationError) -> str:
-    return error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.what
-
-
-def _losses(trial: Trial) -> dict[int, float]:
-    return {int(epoch): float(loss) for epoch, loss in trial.details.get("losses", {}).items()}
-
-
-def _keyed(losses: dict[int, float]) -> dict[str, float]:
-    return {str(epoch): loss for epoch, loss in losses.items()}
+def run_config(data: TrainingSet, choice: Choice) -> dict[str, Any]:
+    """Return the Dagster run config of train_and_export with the settings that a trial of this training set had."""
+    manifest = data.manifest
+    names = choice.features(manifest.feature_names)
+    config = training_set_config(choice.config(manifest.config), names, manifest.interval)
+    return {"ops": {"training_set": {"config": config}}}
 
 
 @contextmanager

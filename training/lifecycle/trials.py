@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from training import ledger
+
+Clock = Callable[[], int]
+"""Gives the time, ms since epoch."""
 
 State = Literal["begun", "complete", "pruned", "failed", "interrupted"]
 LEDGER = Path("training") / "trials.jsonl"
@@ -36,6 +39,8 @@ class Trial(BaseModel):
         ``begun`` also if it was killed.
     at
         When it was begun, ms since epoch, by the exchange's clock.
+    ended_at
+        When it ended, likewise; None if nobody wrote an end.
     details
         What else was written at its begin and its end: settings, `validation_loss`, `problem`.
     """
@@ -46,6 +51,7 @@ class Trial(BaseModel):
     kind: str
     state: State
     at: int
+    ended_at: int | None = None
     details: dict[str, Any]
 
 
@@ -61,8 +67,10 @@ def record_trial(home: Path, trial: str, *, kind: str, state: State, at: int, **
     ----------
     home
         The platform's home folder.
-    trial, kind, state, at
+    trial, kind, state
         See `Trial`.
+    at
+        When it began or ended: now, ms since epoch, by the exchange's clock.
     **details
         JSON values.
 
@@ -85,7 +93,8 @@ def read_trials(home: Path) -> list[Trial]:
         An entry is no trial: somebody else wrote it.
     """
     found: dict[str, Trial] = {}
-    for entry in ledger.read_as(Path(home) / LEDGER, Trial):
+    for line in ledger.read_as(Path(home) / LEDGER, Trial):
+        entry = line.model_copy(update={"ended_at": None if line.state == "begun" else line.at})
         if former := found.get(entry.trial):
             details = {**former.details, **entry.details}
             entry = entry.model_copy(update={"at": former.at, "details": details})
@@ -106,26 +115,35 @@ def count_trials(home: Path) -> int:
 
 @contextmanager
 def trial_of(
-    home: Path, trial: str, *, kind: str, at: int, settings: Mapping[str, Any]
+    home: Path, trial: str, *, kind: str, now: Clock, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Write down a trial around the work that it consists of.
+    """Write down a trial around the work that it consists of, each line with its time.
+
+    Parameters
+    ----------
+    home, trial, kind
+        As `record_trial` takes them.
+    now
+        Gives the time, ms since epoch, by the exchange's clock.
+    settings
+        What is tried.
 
     Yields
     ------
     dict
         Fill in what is to be written at its end, such as `validation_loss`.
     """
-    record_trial(home, trial, kind=kind, state="begun", at=at, settings=dict(settings))
+    record_trial(home, trial, kind=kind, state="begun", at=now(), settings=dict(settings))
     found: dict[str, Any] = {}
     try:
         yield found
     except Exception as error:
-        record_trial(home, trial, kind=kind, state="failed", at=at, problem=_first_line(error))
+        record_trial(home, trial, kind=kind, state="failed", at=now(), problem=_first_line(error))
         raise
     except BaseException:
-        record_trial(home, trial, kind=kind, state="interrupted", at=at)
+        record_trial(home, trial, kind=kind, state="interrupted", at=now())
         raise
-    record_trial(home, trial, kind=kind, state="complete", at=at, **found)
+    record_trial(home, trial, kind=kind, state="complete", at=now(), **found)
 
 
 def _first_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from training.errors import EvaluationError
 from training.evaluate import BLOCK_HORIZONS, PREDICT_BATCH, Forecast, PredictFn
 from training.lifecycle.model_card import feature_group
 from training.paired_bootstrap import paired_difference
+from training.progress import Counted
 
 ROWS = 2_000
 DRAWS = 500
@@ -75,6 +76,7 @@ def permutation_importance(
     rows: int = ROWS,
     draws: int = DRAWS,
     seed: int = 0,
+    progress: Counted | None = None,
 ) -> list[GroupImportance]:
     """Judge what a forecaster loses without each group of features.
 
@@ -90,6 +92,8 @@ def permutation_importance(
         Windows judged, once for each group and once as they are.
     draws, seed
         Of the bootstrap, and of all that is random.
+    progress
+        Told before each group how many of how many are done.
 
     Returns
     -------
@@ -115,7 +119,9 @@ def permutation_importance(
     judge = _Losses(data, batch)
     whole = judge.of(_forecast(predict, batch.windows))
     found = []
-    for group, members in chosen.items():
+    for done, (group, members) in enumerate(chosen.items()):
+        if progress is not None:
+            progress(done, len(chosen))
         at = [places[name] for name in members]
         windows = batch.windows.copy()
         windows[:, :, at] = batch.windows[random.permutation(len(windows))][:, :, at]

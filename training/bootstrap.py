@@ -9,7 +9,7 @@ interval follows from the draws stands in training/block_interval.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,13 +65,23 @@ class BlockDraws:
         self._width = max(1, min(block, times))
         each = -(-times // self._width)
         places = times - self._width + 1
-        starts = np.random.default_rng(seed).integers(0, places, draws * each)
+        self._starts = np.random.default_rng(seed).integers(0, places, (draws, each))
         ends = np.arange(draws + 1) * each
+        starts = self._starts.ravel()
         self._chosen = csr_array((np.ones(len(starts)), starts, ends), shape=(draws, places))
 
     def of(self, statistic: Statistic) -> Floats:
         """(draws,) values of a score."""
         return statistic.finish(self.sums(statistic.columns))
+
+    def weights(self) -> Iterator[Floats]:
+        """How often each bar (times,) is in each data set, for scores that are no function of sums."""
+        places = self._chosen.shape[1]
+        for starts in self._starts:
+            begun = np.zeros(places + self._width)
+            begun[:places] = np.bincount(starts, minlength=places)
+            begun[self._width :] -= begun[:places].copy()
+            yield begun.cumsum()[:-1]
 
     def sums(self, columns: Floats) -> Floats:
         """(draws, K) sums of columns (T, K)."""
