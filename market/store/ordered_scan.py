@@ -1,44 +1,39 @@
-"""Bars by symbol and open_time without sorting them all: files hold them in that order already, piece by piece."""
+"""Bars by symbol and open_time without sorting them all: files hold them in that order already, run by run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from market.errors import MarketError
+from market.intervals import interval_ms
 from market.klines import STORED_COLUMNS, STORED_SCHEMA
 from market.store import spans
-from market.store.bars import unpack
+from market.store.bars import symbol_starts, unpack
 from market.store.cold import ColdFiles
 from market.store.manifest import ColdFile, Owners
 from market.store.reading import Snapshot, cold_parts
-from market.store.spans import TIME_LIMIT
 
 _KEYS = ["symbol", "open_time"]
-_ROWS_A_PIECE = 20_000  # pieces of fewer rows cost more to open than they cost to sort
-_FEW_PIECES = 64
+_ROWS_AT_ONCE = (
+    2_000_000  # few enough for a laptop's memory, and so many that opening the files again costs little
+)
+LONG_RUN = 200
+"""Rows; a frame of shorter runs is sorted quicker than it is put together."""
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Symbols that follow each other in the result, and the files that hold their bars, one after the other in time.
+class _Holding:
+    """What is stored of one symbol: in which files, and about how many rows."""
 
-    Parameters
-    ----------
-    whole : bool
-        These are all symbols of the one file.
-    mixed : bool
-        The files lie across each other in time, or hot bars lie among the cold ones: these must be sorted.
-    """
-
-    symbols: list[str]
-    files: tuple[ColdFile, ...]
-    whole: bool
-    mixed: bool
+    files: frozenset[int]
+    rows: int
 
 
 def scan(
@@ -63,118 +58,134 @@ def scan(
             remedy=f"choose from {', '.join(STORED_COLUMNS)}",
         )
     hot = unpack(snapshot.hot, snapshot.names, snapshot.interval)
-    return _in_order(snapshot, cold_files, owners, hot, symbols).select(wanted)
+    held = _holdings(snapshot, owners, hot)
+    names = sorted(held if symbols is None else held.keys() & set(symbols))
+    if not names:
+        return pl.DataFrame(schema=STORED_SCHEMA).lazy().select(wanted)
+    if hot.is_empty() and (files := _one_after_the_other(snapshot, held, names)):
+        cold = snapshot.within(cold_files.scan(files).select(STORED_SCHEMA.names()))
+        return (cold if symbols is None else cold.filter(pl.col("symbol").is_in(names))).select(wanted)
+    source = partial(_batches, snapshot, cold_files, hot, {name: held[name] for name in names})
+    return register_io_source(source, schema=STORED_SCHEMA, explain_name="klines in order").select(wanted)
 
 
-def _in_order(
+def _holdings(snapshot: Snapshot, owners: Owners, hot: pl.DataFrame) -> dict[str, _Holding]:
+    """Return what the snapshot has of each symbol."""
+    known = np.isin(owners.file_ids, np.array([file.file_id for file in snapshot.files], np.int64))
+    held = owners.spans[known]
+    numbers, start = spans.unplace(held[:, 0])
+    length = np.minimum(start + (held[:, 1] - held[:, 0]), snapshot.end) - np.maximum(start, snapshot.start)
+    bars = length // interval_ms(snapshot.interval) + 1
+    files: dict[str, set[int]] = {}
+    rows: dict[str, int] = dict(hot.group_by("symbol").len().iter_rows())
+    for number, count, file_id in zip(
+        numbers.tolist(), bars.tolist(), owners.file_ids[known].tolist(), strict=True
+    ):
+        name = snapshot.names[number]
+        files.setdefault(name, set()).add(file_id)
+        rows[name] = rows.get(name, 0) + count
+    return {name: _Holding(frozenset(files.get(name, ())), count) for name, count in rows.items()}
+
+
+def _one_after_the_other(
+    snapshot: Snapshot, held: Mapping[str, _Holding], names: Sequence[str]
+) -> list[ColdFile]:
+    """Return the files in the order in which they give the bars, none if no order of whole files does.
+
+    Compacted files hold a range of symbols each, and one symbol may have several of them.
+    """
+    order: dict[int, None] = {}
+    by_id = {file.file_id: file for file in snapshot.files}
+    for name in names:
+        files = sorted((by_id[i] for i in held[name].files), key=lambda file: file.start_time)
+        if any(a.end_time > b.start_time for a, b in pairwise(files)):
+            return []
+        for file in files:
+            if file.file_id in order and file.file_id != next(reversed(order)):
+                return []
+            order[file.file_id] = None
+    return [by_id[i] for i in order]
+
+
+def _batches(
     snapshot: Snapshot,
     cold_files: ColdFiles,
-    owners: Owners,
     hot: pl.DataFrame,
-    symbols: Sequence[str] | None,
-) -> pl.LazyFrame:
-    pieces = _pieces(snapshot, owners, hot, symbols)
-    opened = sum(len(piece.files) for piece in pieces)
-    if opened > max(_FEW_PIECES, sum(file.rows for file in snapshot.files) // _ROWS_A_PIECE):
-        return _sorted(snapshot, cold_files, hot, symbols)
-    recent = {str(name): rows for (name,), rows in hot.sort(_KEYS).group_by("symbol", maintain_order=True)}
-    parts = []
-    for together, group in groupby(
-        pieces, lambda piece: piece.whole and not recent.keys() & set(piece.symbols)
-    ):
-        run = list(group)
-        if together:  # the files of a compacted store hold one range of symbols after the other
-            parts.append(_cold(snapshot, cold_files, [file for piece in run for file in piece.files]))
-        else:
-            parts += [part for piece in run for part in _parts(snapshot, cold_files, piece, recent)]
-    return pl.concat(parts) if parts else hot.clear().lazy()
+    held: Mapping[str, _Holding],
+    columns: list[str] | None,
+    predicate: pl.Expr | None,
+    n_rows: int | None,
+    _batch_size: int | None,
+) -> Iterator[pl.DataFrame]:
+    """Yield the bars some symbols at a time, as `polars.io.plugins.register_io_source` asks for them."""
+    wanted = STORED_SCHEMA.names() if columns is None else columns
+    needed = dict.fromkeys([*_KEYS, *wanted, *([] if predicate is None else predicate.meta.root_names())])
+    # With both, the condition is for the first `n_rows` rows only.
+    early, late = (predicate, None) if n_rows is None else (None, predicate)
+    left = n_rows
+    for names in _symbols_at_once(held):
+        ids = frozenset[int]().union(*(held[name].files for name in names))
+        chosen = pl.col("symbol").is_in(names)
+        parts = [cold.filter(chosen) for cold in cold_parts(snapshot.of_files(ids), cold_files, hot)]
+        lazy = pl.concat([*parts, hot.lazy().filter(chosen)])
+        frame = cold_files.collect((lazy if early is None else lazy.filter(early)).select(list(needed)))
+        for rows in in_order(frame):
+            if left is not None:
+                rows = rows.head(left)
+                left -= rows.height
+            yield (rows if late is None else rows.filter(late)).select(wanted)
+        if left == 0:
+            return
 
 
-def _sorted(
-    snapshot: Snapshot, cold_files: ColdFiles, hot: pl.DataFrame, symbols: Sequence[str] | None
-) -> pl.LazyFrame:
-    parts = cold_parts(snapshot, cold_files, hot)
-    if symbols is not None:
-        chosen = pl.col("symbol").is_in(list(dict.fromkeys(symbols)))
-        parts = [part.filter(chosen) for part in parts]
-    return pl.concat([*parts, hot.lazy()]).sort(_KEYS)
+def _symbols_at_once(held: Mapping[str, _Holding]) -> Iterator[list[str]]:
+    """Cut the symbols, in order, into groups of about `_ROWS_AT_ONCE` bars."""
+    group: list[str] = []
+    rows = 0
+    for name, holding in held.items():
+        if group and rows + holding.rows > _ROWS_AT_ONCE:
+            yield group
+            group, rows = [], 0
+        group.append(name)
+        rows += holding.rows
+    yield group
 
 
-def _pieces(
-    snapshot: Snapshot, owners: Owners, hot: pl.DataFrame, symbols: Sequence[str] | None
-) -> list[_Piece]:
-    files = {file.file_id: file for file in snapshot.files}
-    numbers, first = spans.unplace(owners.spans[:, 0])
-    held = np.isin(owners.file_ids, np.array(list(files), np.int64))
-    cold: dict[str, list[tuple[int, int]]] = {}
-    for number, start, file_id in zip(
-        numbers[held].tolist(), first[held].tolist(), owners.file_ids[held].tolist(), strict=True
-    ):
-        cold.setdefault(snapshot.names[number], []).append((start, file_id))
-    content: dict[int, set[str]] = {}
-    for name, runs in cold.items():
-        for _, file_id in runs:
-            content.setdefault(file_id, set()).add(name)
-    ends = dict(
-        zip(
-            (snapshot.names[number] for number in numbers[held].tolist()),
-            spans.unplace(owners.spans[held, 1] - 1)[1].tolist(),  # ascending: the last one of a symbol stays
-            strict=True,
-        )
-    )
-    opened = dict(hot.group_by("symbol").agg(pl.col("open_time").min()).iter_rows())
-    wanted = sorted(
-        cold.keys() | opened.keys() if symbols is None else (cold.keys() | opened.keys()) & set(symbols)
-    )
-    mixed = {name for name in wanted if name in opened and name in ends and opened[name] <= ends[name]}
-    return list(_joined(wanted, cold, files, content if symbols is None else {}, mixed))
+def in_order(bars: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the bars by symbol and open_time, as a few frames; what lies in order stays where it is.
+
+    Parameters
+    ----------
+    bars : pl.DataFrame
+        With symbol and open_time, each pair once, and any other columns; most quickly where many rows in a row
+        are of one symbol and ascend in time.
+    """
+    if bars.is_empty():
+        return
+    starts = _runs(bars)
+    if len(starts) * LONG_RUN > bars.height:
+        yield bars.sort(_KEYS)
+        return
+    ends = np.append(starts[1:], bars.height)
+    symbol, opened = bars["symbol"], bars["open_time"]
+    runs = pl.DataFrame(
+        {
+            "symbol": symbol[starts],
+            "first": opened[starts],
+            "last": opened[ends - 1],
+            "start": starts,
+            "end": ends,
+        }
+    ).sort("symbol", "first")
+    for _, of_one in runs.group_by("symbol", maintain_order=True):
+        pieces = [bars.slice(a, b - a) for a, b in of_one.select("start", "end").iter_rows()]
+        whole = pl.concat(pieces, rechunk=False)
+        apart = (of_one["first"].slice(1) > of_one["last"].head(of_one.height - 1)).all()
+        yield whole if apart else whole.sort("open_time")
 
 
-def _joined(
-    wanted: list[str],
-    cold: dict[str, list[tuple[int, int]]],
-    files: dict[int, ColdFile],
-    content: dict[int, set[str]],
-    mixed: set[str],
-) -> Iterator[_Piece]:
-    """Give the pieces in order; symbols that follow each other in one file, and are all it holds, are one piece."""
-
-    def key(name: str) -> tuple[tuple[int, ...], bool]:
-        ids = [file_id for file_id, _ in groupby(file_id for _, file_id in cold.get(name, []))]
-        return tuple(dict.fromkeys(ids)), len(set(ids)) != len(ids) or name in mixed
-
-    for (ids, is_mixed), group in groupby(wanted, key):
-        names = list(group)
-        found = tuple(files[file_id] for file_id in ids)
-        if len(ids) == 1 and not is_mixed and content.get(ids[0]) == set(names):
-            yield _Piece(names, found, whole=True, mixed=False)
-        else:
-            yield from (_Piece([name], found, whole=False, mixed=is_mixed) for name in names)
-
-
-def _parts(
-    snapshot: Snapshot, cold_files: ColdFiles, piece: _Piece, recent: dict[str, pl.DataFrame]
-) -> Iterator[pl.LazyFrame]:
-    """Give a piece's cold bars symbol by symbol, each followed by its hot ones."""
-    for name in piece.symbols:
-        hot = recent.get(name)
-        if piece.files:
-            cold = _cold(snapshot, cold_files, piece.files).filter(pl.col("symbol") == name)
-            if piece.mixed:
-                above = STORED_FRAME if hot is None else hot
-                below = cold.join(above.lazy().select(_KEYS), on=_KEYS, how="anti")
-                yield pl.concat([below, above.lazy()]).sort(_KEYS)
-                continue
-            yield cold
-        if hot is not None:
-            yield hot.lazy()
-
-
-STORED_FRAME = pl.DataFrame(schema=STORED_SCHEMA)
-
-
-def _cold(snapshot: Snapshot, cold_files: ColdFiles, files: Sequence[ColdFile]) -> pl.LazyFrame:
-    part = cold_files.scan(files).select(STORED_SCHEMA.names())
-    if snapshot.start > 0 or snapshot.end < TIME_LIMIT:
-        part = part.filter(pl.col("open_time").is_between(snapshot.start, snapshot.end, closed="left"))
-    return part
+def _runs(bars: pl.DataFrame) -> spans.Int64s:
+    """Return the first row of each stretch of one symbol in which time ascends."""
+    opened = bars["open_time"].to_numpy()
+    back = np.flatnonzero(opened[1:] < opened[:-1]) + 1
+    return np.union1d(symbol_starts(bars), back)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -49,6 +49,16 @@ class Snapshot:
         whole = [file for file in self.files if file.file_id not in self.corrected]
         return whole, [file for file in self.files if file.file_id in self.corrected]
 
+    def within(self, bars: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the bars of the span; untouched where it has no bounds, since comparing costs time."""
+        if self.start <= 0 and self.end >= TIME_LIMIT:
+            return bars
+        return bars.filter(pl.col("open_time").is_between(self.start, self.end, closed="left"))
+
+    def of_files(self, file_ids: Collection[int]) -> Snapshot:
+        """Return the same with none but these files."""
+        return replace(self, files=[file for file in self.files if file.file_id in file_ids])
+
 
 def look(
     transaction: Transaction,
@@ -82,12 +92,11 @@ def _corrected(transaction: Transaction, interval: str, files: list[ColdFile], h
 
 def cold_parts(snapshot: Snapshot, cold_files: ColdFiles, hot: pl.DataFrame) -> list[pl.LazyFrame]:
     """Return the cold bars of which no newer twin is hot."""
-    within = pl.col("open_time").is_between(snapshot.start, snapshot.end, closed="left")
     parts = []
     for group, superseded in zip(snapshot.parted(), (False, True), strict=True):
         if not group:
             continue
-        part = cold_files.scan(group).select(STORED_SCHEMA.names()).filter(within)
+        part = snapshot.within(cold_files.scan(group).select(STORED_SCHEMA.names()))
         if superseded:
             part = part.join(hot.lazy().select("symbol", "open_time"), on=["symbol", "open_time"], how="anti")
         parts.append(part)
