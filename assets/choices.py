@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from assets.errors import SettingsError
+from assets.home import Home
+from assets.settings import load_settings
+from assets.source import claimed_source
 from market.errors import MarketError
 from market.exchange.clock import parse_time
-from market.intervals import INTERVAL_MS, interval_ms
+from market.intervals import interval_ms
+from market.sources.ccxt_names import is_ccxt
+from market.symbol_names import near_matches, spelled, spelling_hint
 from market.wording import utc
 
 
@@ -15,7 +20,8 @@ def read_symbols(text: str | None, option: str = "--symbols") -> list[str] | Non
     Raises
     ------
     SettingsError
-        If there is no name between the commas, or one that is no text.
+        If there is no name between the commas, one that is no text, or one that no symbol is written like; what is
+        meant by it is named.
     """
     names = _names(text, option, "BTCUSDT,ETHUSDT")
     for name in names or ():
@@ -25,7 +31,33 @@ def read_symbols(text: str | None, option: str = "--symbols") -> list[str] | Non
                 where=option,
                 remedy="write symbols as the exchange does, separated by commas, such as BTCUSDT,ETHUSDT",
             )
+    if names is not None:
+        _require_spelling(names, option)
     return names
+
+
+def _require_spelling(names: list[str], option: str) -> None:
+    settings = load_settings()
+    unified = is_ccxt(settings.exchange_url or claimed_source(settings.home) or "")
+    odd = [name for name in names if spelled(name, unified=unified) != name]
+    known = _known_symbols() if odd else set()
+    for name in odd:
+        if name not in known:
+            near = near_matches(name, known) or [spelled(name, unified=unified)]
+            raise SettingsError(
+                f"{name!r} is not how symbols are written here",
+                where=option,
+                remedy=spelling_hint(near, unified=unified),
+            )
+
+
+def _known_symbols() -> set[str]:
+    """Return the symbols that this home follows or holds bars of."""
+    home = Home()
+    if not home.holds_store():
+        return set()
+    with home.existing_store() as store:
+        return {*store.universe()["symbol"], *store.spans()["symbol"]}
 
 
 def read_intervals(text: str | None, option: str = "--intervals") -> list[str] | None:
@@ -41,11 +73,7 @@ def read_intervals(text: str | None, option: str = "--intervals") -> list[str] |
         try:
             interval_ms(name)
         except MarketError as error:
-            raise SettingsError(
-                error.what,
-                where=option,
-                remedy=f"use one of {' '.join(INTERVAL_MS)} (case matters)",
-            ) from None
+            raise SettingsError(error.what, where=option, remedy=error.remedy) from None
     return names
 
 

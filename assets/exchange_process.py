@@ -1,34 +1,45 @@
-"""Which exchange this home talks to: the configured one, a built-in one that runs already, or one for this run."""
+"""Which exchange this home talks to: the configured one, or a built-in one that all its processes share."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
 
 from assets.clock import latest_known_ms
 from assets.errors import AssetError
 from assets.settings import Settings
-from assets.source import builtin_info
-from assets.state_files import read_json, write_json
+from assets.source import builtin_info, require_source
+from assets.state_files import read_json, require_home, write_json
 from market.exchange.launch import start_exchange
 
 _FILE = "exchange.json"
+_USERS = "exchange.users"
+"""The exchange lives as long as any process holds a shared lock on this file."""
+
+_STARTING = "exchange.starting"
+"""Held by who looks for a running exchange and starts one: two that come at once share one."""
 
 
 @contextmanager
 def exchange_for(settings: Settings) -> Iterator[str]:
-    """Give the base URL of the exchange to use; a built-in one started here ends with the context."""
-    running = settings.exchange_url or running_builtin(settings)
-    if running:
-        yield running
+    """Give the base URL of the exchange to use; the built-in one is there to the end of the context at least.
+
+    Raises
+    ------
+    SourceMismatchError
+        If this home holds bars of another market: nothing is started or asked then.
+    """
+    require_source(settings)
+    if settings.exchange_url:
+        yield settings.exchange_url
         return
-    with start_builtin(settings) as url:
+    with shared_builtin(settings) as url:
         yield url
 
 
@@ -52,31 +63,50 @@ def exchange_started_beside(settings: Settings) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def start_builtin(settings: Settings, *, port: int = 0) -> Iterator[str]:
+def shared_builtin(settings: Settings) -> Iterator[str]:
+    """Give the base URL of this home's built-in exchange: whoever needs it first starts it, and it ends with the last.
+
+    It belongs to nobody: each process that uses it holds a shared lock on a file, and the exchange ends itself when no
+    lock is left. So no process is struck by the end of another one, be it by ``kill -9``.
+    """
+    home = require_home(settings.home)
+    with _locked(home / _USERS, fcntl.LOCK_SH):
+        with _locked(home / _STARTING, fcntl.LOCK_EX):
+            url = running_builtin(settings) or _start(settings)
+        yield url
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+def _start(settings: Settings) -> str:
     """Start the built-in exchange of these settings and make it known to the other processes of this home."""
-    options: dict[str, Any] = {
-        "port": port,
-        "symbols": settings.builtin_symbols,
-        "seed": settings.builtin_seed,
-        "now": latest_known_ms(
-            settings.home
-        ),  # never before what this home has seen: the demo steps the clock
-    }
-    with start_exchange(**options) as exchange:
-        record = settings.home / _FILE
-        write_json(record, {"url": exchange.url, "pid": os.getpid(), **_identity(settings)})
-        try:
-            yield exchange.url
-        finally:
-            record.unlink(missing_ok=True)
+    exchange = start_exchange(
+        symbols=settings.builtin_symbols,
+        seed=settings.builtin_seed,
+        now=latest_known_ms(settings.home),  # never before what this home has seen: the demo steps the clock
+        while_locked=settings.home / _USERS,
+    )
+    try:
+        write_json(settings.home / _FILE, {"url": exchange.url, "pid": exchange.pid, **_identity(settings)})
+    except BaseException:
+        exchange.stop()
+        raise
+    exchange.leave()
+    return exchange.url
 
 
 def running_builtin(settings: Settings) -> str | None:
-    """Return the URL of a built-in exchange that another process of this home keeps running, if it answers."""
+    """Return the URL of the built-in exchange that this home has started, if it answers."""
     record = read_json(settings.home / _FILE)
     if not record or any(record.get(name) != value for name, value in _identity(settings).items()):
         return None
-    return str(record["url"]) if builtin_info(str(record["url"])) else None
+    info = builtin_info(str(record["url"])) or {}
+    return str(record["url"]) if info.get("pid") == record.get("pid") else None
 
 
 def _identity(settings: Settings) -> dict[str, int]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import polars as pl
 
 from market.loop_thread import run_sync
+from market.progress import telling_trouble
 from market.source import KlineSource, MarketName
 from market.sources.opening import open_source
 from market.universe import fetch_universe
 
 Answer = TypeVar("Answer")
-
-_LOOK_S: Final = 0.5
 
 
 def exchange_time(url: str, market: MarketName = "spot", say: Callable[[str], None] | None = None) -> int:
@@ -37,22 +35,10 @@ def _ask(
     say: Callable[[str], None] | None,
 ) -> Answer:
     async def ask() -> Answer:
-        async with open_source(url, market=market) as source:
-            watching = None if say is None else asyncio.create_task(_watch(source, say))
-            try:
-                return await question(source)
-            finally:
-                if watching is not None:
-                    watching.cancel()
+        async with (
+            open_source(url, market=market) as source,
+            telling_trouble(source.traffic, say or (lambda trouble: None)),
+        ):
+            return await question(source)
 
     return run_sync(ask)
-
-
-async def _watch(source: KlineSource, say: Callable[[str], None]) -> None:
-    told = ""
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        trouble = source.traffic.trouble
-        if trouble and trouble != told:
-            say(trouble)
-        told = trouble

@@ -24,6 +24,7 @@ from market.wording import count
 if TYPE_CHECKING:
     from market.backfill import BackfillReport
     from market.ingest_report import IngestReport
+    from market.progress import Progress
     from market.store import KlineStore
 
 
@@ -85,8 +86,9 @@ def klines(
             intervals,
             start=_starts(config, intervals, settings.history_bars, now),
             end=config.end_time,
-            progress=lambda p: progress.update(p.done, p.expected, p.detail),
+            progress=lambda told: _show(told, progress),
             derive=settings.derive,
+            now=now,
             market=settings.market,
             priority=request_priority(store.spans(), followed, intervals, now),
         )
@@ -103,6 +105,14 @@ def klines(
         context.log.warning(f"{missed.path}: {missed.error}")
     context.log.info(f"{filled}; {rolled}; {compacted}")
     return dg.MaterializeResult(metadata=_metadata(filled, spans))
+
+
+def _show(told: "Progress", progress: StepProgress) -> None:
+    """Show how far an ingest is, or what is wrong while something is tried again."""
+    if told.trouble:
+        progress.say(told.trouble)
+    else:
+        progress.update(told.done, told.expected, told.detail)
 
 
 def _publish(context: dg.AssetExecutionContext, store: "KlineStore", interval: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from assets.errors import SourceMismatchError
+from assets.settings import Settings
 from assets.state_files import read_json, write_json
 from market.source import MarketName
 
@@ -30,28 +31,58 @@ def claim_source(home: Path, url: str, market: MarketName = "spot") -> str:
         those of spot and futures.
     """
     source = source_name(url, market)
-    bound = read_json(home / _FILE)
-    if bound is None:
+    if claimed_source(home) is None:
         write_json(home / _FILE, {"source": source})
-    elif bound.get("source") != source:
+    _hold_to(home, source)
+    return source
+
+
+def require_source(settings: Settings) -> None:
+    """Refuse settings that lead to another market than this home's, before anything is asked for.
+
+    A host on this machine is asked what it serves, which is no request to an exchange; one that does not answer is
+    left to the requests that follow, which say so.
+
+    Raises
+    ------
+    SourceMismatchError
+        As `claim_source`.
+    """
+    url, market = settings.exchange_url, settings.market
+    if url is None:
+        _hold_to(settings.home, _simulated(settings.builtin_seed) + _suffix(market))
+    elif not on_loopback(url) or builtin_info(url) is not None:
+        _hold_to(settings.home, source_name(url, market))
+
+
+def _hold_to(home: Path, source: str) -> None:
+    bound = claimed_source(home)
+    if bound is not None and bound != source:
         raise SourceMismatchError(
-            f"this home holds bars of {bound.get('source')}, and {source} is another market",
+            f"this home holds bars of {bound}, and {source} is another market",
             where=f"KLINECAST_HOME = {home}",
             remedy="set KLINECAST_HOME to another folder for the other market,"
             " or set KLINECAST_EXCHANGE_URL, KLINECAST_MARKET (and KLINECAST_BUILTIN_SEED) back",
         )
-    return source
 
 
 def claimed_source(home: Path) -> str | None:
     """Return the market whose bars this home holds, or None before the first ingest."""
     record = read_json(home / _FILE)
-    return str(record["source"]) if record else None
+    return str(record["source"]) if record and "source" in record else None
 
 
 def source_name(url: str, market: MarketName = "spot") -> str:
     """Name a market: its host or its exchange in ccxt, or what a built-in exchange says that it serves."""
-    return _exchange_name(url) + ("" if market == "spot" else ", USD-M futures")
+    return _exchange_name(url) + _suffix(market)
+
+
+def _suffix(market: MarketName) -> str:
+    return "" if market == "spot" else ", USD-M futures"
+
+
+def _simulated(seed: object) -> str:
+    return f"the simulated market with seed {seed}"
 
 
 def _exchange_name(url: str) -> str:
@@ -59,7 +90,7 @@ def _exchange_name(url: str) -> str:
     if info.get("kind") == "replay":
         return f"a replay of {info.get('folder', 'recorded bars')}"
     if info.get("kind") == "simulated":
-        return f"the simulated market with seed {info.get('seed')}"
+        return _simulated(info.get("seed"))
     return url
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from market import ingest_plan as planning
-from market.ingest_plan import Series, Span
-from market.page_verdict import Verdict
+from market.ingest_plan import Gap, Series, Span
+from market.page_verdict import Absence
 from market.source import KlineSource
-
-Gap = tuple[str, int, int, str]
-"""Symbol, first absent open time, the one after the last (ms), cause."""
 
 
 class Absences:
@@ -32,22 +29,21 @@ class Absences:
         """Questions that may still be under way."""
         return list(self._listings.values())
 
-    async def explain(self, series: Series, verdict: Verdict, seen_any: bool) -> tuple[list[Gap], int]:
+    async def explain(self, series: Series, absence: Absence, seen_any: bool) -> tuple[list[Gap], int]:
         """Return ledger rows for the bars that are absent, and how many are too recent for the ledger.
 
         `seen_any` says that bars before this answer's have been received.
         """
         gaps: list[Gap] = []
         pending = 0
-        for run_start, run_end in verdict.absent:
+        for run_start, run_end in absence.spans:
             end = min(run_end, planning.settled_before(self._now, run_start, series.length))
             pending += (run_end - end) // series.length
-            for start, stop, refused in _by_refusal(run_start, end, verdict.refused_slots, series.length):
-                if refused or verdict.all_stray:
+            for start, stop, refused in _by_refusal(run_start, end, absence.refused_slots, series.length):
+                if refused or absence.all_stray:
                     gaps.append((series.symbol, start, stop, planning.REFUSED_ROWS))
                 else:
-                    tail = (stop == end and end < run_end) or stop >= series.spans[-1][1]
-                    gaps += await self._name_cause(series, verdict, (start, stop), seen_any, tail)
+                    gaps += await self._name_cause(series, absence, (start, stop), seen_any)
         return gaps, pending
 
     async def listing(self, series: Series) -> int | None:
@@ -58,36 +54,41 @@ class Absences:
             self._listings[key] = asyncio.ensure_future(ask)
         return await asyncio.shield(self._listings[key])
 
-    async def _name_cause(
-        self, series: Series, verdict: Verdict, span: Span, seen_any: bool, tail: bool
-    ) -> list[Gap]:
-        """Return the ledger rows of one absent span: before the listing, after it, or an outage."""
+    async def _name_cause(self, series: Series, absence: Absence, span: Span, seen_any: bool) -> list[Gap]:
+        """Return the ledger rows of one absent span: before the listing, after the delisting, or an outage."""
         start, end = span
         symbol = series.symbol
-        if tail and not await self._trades(symbol):
-            listing = await self.listing(series)
-            if listing is None or listing < start:
-                return [(symbol, start, end, planning.NOT_LISTED_ANYMORE)]
         older_stored = series.first_stored is not None and series.first_stored < start
-        older_here = not verdict.good.is_empty() and verdict.good["open_time"][0] < start
+        older_here = absence.first is not None and absence.first < start
         if older_stored or older_here or seen_any:
-            return [(symbol, start, end, planning.OUTAGE)]
+            return [(symbol, start, end, await self._cause_once_listed(series, absence, span))]
         listing = await self.listing(series)
         if listing is None or listing >= end:
             return [(symbol, start, end, planning.BEFORE_LISTING)]
+        cause = await self._cause_once_listed(series, absence, span)
         if listing <= start:
-            return [(symbol, start, end, planning.OUTAGE)]
-        return [
-            (symbol, start, listing, planning.BEFORE_LISTING),
-            (symbol, listing, end, planning.OUTAGE),
-        ]
+            return [(symbol, start, end, cause)]
+        return [(symbol, start, listing, planning.BEFORE_LISTING), (symbol, listing, end, cause)]
+
+    async def _cause_once_listed(self, series: Series, absence: Absence, span: Span) -> str:
+        """Return why bars after a listing are absent: an outage, unless the symbol has ended and no bar follows."""
+        start, end = span
+        followed = absence.last is not None and absence.last >= end
+        known_later = any(end == stop for _, stop in series.spans[:-1])  # what is stored comes next
+        if followed or known_later or await self._trades(series.symbol):
+            return planning.OUTAGE
+        if end < planning.settled_before(self._now, start, series.length):
+            later = await self._source.klines_page(series.symbol, series.interval, end, None, 1)
+            if later.count:
+                return planning.OUTAGE
+        return planning.NOT_LISTED_ANYMORE
 
     async def _trades(self, symbol: str) -> bool:
         infos = await self._source.exchange_info()
         return any(info.symbol == symbol and info.status == "TRADING" for info in infos)
 
 
-def _by_refusal(start: int, end: int, refused: set[int], length: int) -> list[tuple[int, int, bool]]:
+def _by_refusal(start: int, end: int, refused: frozenset[int], length: int) -> list[tuple[int, int, bool]]:
     """Cut an absent span at the bars for which a row came but was refused."""
     marked = sorted(slot for slot in refused if start <= slot < end)
     parts: list[tuple[int, int, bool]] = []

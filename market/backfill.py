@@ -23,7 +23,7 @@ from market.ingest_plan import RECHECK_MS, Span, clip, count_bars, start_of
 from market.ingest_report import IngestReport
 from market.intervals import interval_ms
 from market.loop_thread import run_sync
-from market.progress import Progress, ProgressCallback
+from market.progress import Progress, ProgressCallback, telling_trouble
 from market.source import KlineSource, MarketName
 from market.sources.opening import open_source
 from market.store import KlineStore
@@ -85,6 +85,7 @@ async def backfill(
     recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
     requests_per_file: int = REQUESTS_PER_FILE,
+    now: int | None = None,
 ) -> BackfillReport:
     """Do what `market.ingest.ingest` does, but take from archives what they bring for fewer requests.
 
@@ -118,7 +119,9 @@ async def backfill(
     told = _Told(progress, started)
     scopes: list[Scope] = []
     if archives is not None:
-        now = await source.server_time()
+        if now is None:
+            async with telling_trouble(source.traffic, told.trouble):
+                now = await source.server_time()
         scopes = [scope_of(archives.market, name, start_of(start, name), end, now) for name in intervals]
         told.expected = await asyncio.to_thread(_missing_bars, store, symbols, scopes)
         told.begin()
@@ -132,7 +135,8 @@ async def backfill(
                 recheck_after_ms=max(DAY_MS, recheck_after_ms),
                 requests_per_file=requests_per_file,
             )
-            await _take_files(archives, store, plan, scope, report, told)
+            async with telling_trouble(archives.traffic, told.trouble):
+                await _take_files(archives, store, plan, scope, report, told)
     rest = await ingest(
         source,
         store,
@@ -143,6 +147,7 @@ async def backfill(
         progress=told.of_rest if progress is not None else None,
         recheck_after_ms=recheck_after_ms,
         derive=derive,
+        now=None if report.files else now,  # files may have taken hours
     )
     if report.files or rest.total("gaps"):
         for scope in scopes:
@@ -162,6 +167,7 @@ def backfill_sync(
     progress: ProgressCallback | None = None,
     recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
+    now: int | None = None,
     market: MarketName = "spot",
     **source_options: Any,
 ) -> BackfillReport:
@@ -193,6 +199,7 @@ def backfill_sync(
                 progress=progress,
                 recheck_after_ms=recheck_after_ms,
                 derive=derive,
+                now=now,
             )
 
     return run_sync(work)
@@ -226,16 +233,26 @@ class _Told:
 
     def begin(self) -> None:
         """Tell how much there is to do: the first file may take a while."""
-        if self._progress is not None and self.expected:
-            self._progress(Progress("klines", 0, self.expected, time.perf_counter() - self._started))
+        if self.expected:
+            self._tell()
 
     def of_file(self, bars: int, path: str) -> None:
         """Tell that a file is durable."""
         self._done += bars
+        self._tell(detail=path.rpartition("/")[2])
+
+    def trouble(self, trouble: str) -> None:
+        """Tell what is wrong with a host while requests are tried again."""
+        if self._progress is None:
+            logger.warning("%s", trouble)
+        self._tell(trouble=trouble)
+
+    def _tell(self, **what: str) -> None:
         if self._progress is not None:
-            seconds = time.perf_counter() - self._started
             expected = max(self.expected, self._done)
-            self._progress(Progress("klines", self._done, expected, seconds, detail=path.rpartition("/")[2]))
+            self._progress(
+                Progress("klines", self._done, expected, time.perf_counter() - self._started, **what)
+            )
 
     def of_rest(self, rest: Progress) -> None:
         """Pass on the progress of the REST part, on top of what files brought."""

@@ -98,7 +98,7 @@ class ExchangeClient:
         self._session = open_session(
             self.base_url,
             concurrency=self.concurrency,
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(5.0, self._timeout_s)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(5.0, self._timeout_s)),
             accept="application/json",
             connector=HoldingConnector(self._budget, limit=self.concurrency),
         )
@@ -110,6 +110,7 @@ class ExchangeClient:
             attempts=self._attempts,
             patience_s=self._patience_s,
             priority=self.priority,
+            timeout_s=self._timeout_s,
         )
         return self
 

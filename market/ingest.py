@@ -10,7 +10,7 @@ from market.ingest_report import IngestReport
 from market.ingest_run import IngestRun
 from market.intervals import DAY_MS, interval_ms
 from market.loop_thread import run_sync
-from market.progress import ProgressCallback
+from market.progress import ProgressCallback, telling_trouble
 from market.source import KlineSource
 from market.sources.opening import open_source
 from market.store import KlineStore
@@ -29,6 +29,7 @@ async def ingest(
     progress: ProgressCallback | None = None,
     recheck_after_ms: int = RECHECK_MS,
     derive: bool = True,
+    now: int | None = None,
 ) -> IngestReport:
     """Store every closed bar of `symbols` on `intervals` from `start` on that the store lacks.
 
@@ -53,6 +54,8 @@ async def ingest(
         again: once after this, and then after as long as the gap is old, a week at most.
     derive : bool
         Build the newest bars of longer intervals from stored 1m bars where that is exact, and confirm them later.
+    now : int, optional
+        The exchange's clock, where it has just been read, ms; default: it is asked.
 
     Returns
     -------
@@ -68,10 +71,11 @@ async def ingest(
     for interval in intervals:
         interval_ms(interval)
     run = IngestRun(client, store, progress, derive)
-    await run.prepare(
-        list(dict.fromkeys(symbols)), list(dict.fromkeys(intervals)), start, end, recheck_after_ms
-    )
-    return await run.run()
+    async with telling_trouble(client.traffic, run.tell_trouble):
+        await run.prepare(
+            list(dict.fromkeys(symbols)), list(dict.fromkeys(intervals)), start, end, recheck_after_ms, now
+        )
+        return await run.run()
 
 
 def ingest_sync(

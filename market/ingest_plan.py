@@ -14,6 +14,9 @@ from market.store import KlineStore
 Span = tuple[int, int]
 """Half-open [from, to) in ms, both on the grid of the interval."""
 
+Gap = tuple[str, int, int, str]
+"""Symbol, first absent open time, the one after the last (ms), cause."""
+
 NOT_LISTED_ANYMORE: Final = "not_listed_anymore"
 BEFORE_LISTING: Final = "before_listing"
 OUTAGE: Final = "outage"
@@ -104,7 +107,7 @@ def plan_series(
     for symbol in symbols:
         fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
         later = [span for span in missing[symbol] if span[0] in delisted.get(symbol, ())]
-        again = [(max(a, first), min(b, last)) for a, b in due.get(symbol, ())]
+        again = [(a, min(b, last)) for a, b in due.get(symbol, ())]
         spans = union([*fresh, *again])
         held_back = count_bars(later, length)
         plans.append(Series(symbol, interval, length, spans, oldest.get(symbol), held_back))
@@ -130,11 +133,13 @@ def _ledgered(
     for row in store.gaps(interval, symbols).sort("checked_time").iter_rows(named=True):
         symbol, start, end, cause = (row[name] for name in ("symbol", "start_time", "end_time", "cause"))
         inside = start < span[1] and end > span[0]
-        if cause == FETCH_FAILED:
+        if (
+            cause == FETCH_FAILED
+        ):  # also before the span: a history of so many bars moves on, and the hole would stay
             due.setdefault(symbol, []).append((start, end))
         elif inside and looks < _LOOKS_AT_ONCE and _due(row, oldest.get(symbol), now, recheck_after_ms):
             looks += 1
-            due.setdefault(symbol, []).append((start, end))
+            due.setdefault(symbol, []).append((max(start, span[0]), end))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
     return due, delisted
@@ -234,7 +239,7 @@ def start_of(start: int | Mapping[str, int], interval: str) -> int:
     return start if isinstance(start, int) else start[interval]
 
 
-def gap_frame(rows: Iterable[tuple[str, int, int, str]], checked_time: int, source: str) -> pl.DataFrame:
+def gap_frame(rows: Iterable[Gap], checked_time: int, source: str) -> pl.DataFrame:
     """Return ledger rows (symbol, start, end, cause) as the store takes them; `source` is the kind that was asked."""
     return pl.DataFrame(
         [(*row, checked_time, source) for row in rows],

@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _EXHAUSTED_IN_A_ROW: Final = 3
 _MANY_PAGES: Final = 50
 _BACKFILL_BARS: Final = 20_000
-_TROUBLE_S: Final = 1.0
 
 Lane = tuple[Series, tuple[Span, ...]]
 
@@ -68,9 +67,10 @@ class IngestRun:
         start: int | Mapping[str, int],
         end: int | None,
         recheck_after_ms: int,
+        now: int | None,
     ) -> None:
-        """Ask the exchange for its time and the store for what is missing."""
-        self._report = IngestReport(now=await self._client.server_time())
+        """Ask the exchange for its time, unless it is known, and the store for what is missing."""
+        self._report = IngestReport(now=await self._client.server_time() if now is None else now)
         self._absences = Absences(self._client, self._report.now)
         for interval in intervals:
             self._series += await asyncio.to_thread(
@@ -115,8 +115,8 @@ class IngestRun:
             self._judge_again,
             backfill=self._expected >= _BACKFILL_BARS,
         )
-        self._tell("")
-        beside = [asyncio.create_task(self._watch_trouble())]
+        self._tell()
+        beside: list[asyncio.Task[None]] = []
         if self._expected >= _BACKFILL_BARS:
             beside.append(asyncio.create_task(asyncio.to_thread(kline_scan.load)))
         try:
@@ -173,7 +173,11 @@ class IngestRun:
     async def _from_listing(self, series: Series) -> Series:
         """Return the series without the time before its listing, which goes into the ledger."""
         start, end = series.spans[0]
-        listing = await self._absences.listing(series)
+        try:
+            listing = await self._absences.listing(series)
+        except ExchangeError as error:
+            await self._ledger_failure(series, list(series.spans), error)
+            raise
         end = min(end, planning.settled_before(self._report.now, start, series.length))
         until = end if listing is None else min(end, listing)
         if until <= start:
@@ -195,10 +199,10 @@ class IngestRun:
         try:
             yield
         except ExchangeError as error:
-            logger.warning("%s %s: %s", series.symbol, series.interval, error.what)
             self._failures.setdefault((series.symbol, series.interval), error)
             if error.host_wide or self._host_is_down(error):
-                raise
+                raise  # and whoever called says so
+            logger.warning("%s %s: %s; %s", series.symbol, series.interval, error.what, error.remedy)
             if isinstance(error, UnknownSymbolError):
                 self._unknown[series.symbol] = error
 
@@ -212,37 +216,44 @@ class IngestRun:
         """Ask for the bars of `spans`, a page at a time, and hand each page to the writer."""
         cursor, seen_any = spans[0][0], False
         limit = self._client.best_limit(planning.count_bars(spans, series.length))
-        while (request := next_request(spans, cursor, series.length, limit)) is not None:
-            try:
+        try:
+            while (request := next_request(spans, cursor, series.length, limit)) is not None:
                 page = await self._client.klines_page(
                     series.symbol, series.interval, request.start, request.end, request.limit
                 )
                 regular = plain(page, series, spans, request)
                 verdict = None if regular is not None else self._judge(page, series, spans, request)
-            except ExchangeError as error:
-                await self._ledger_failure(series, planning.clip(spans, cursor, spans[-1][1]), error)
-                raise
-            self._exhausted = 0
-            if regular is not None:
-                await self._writer.put(regular)
-                cursor, seen_any = regular.covered_until, True
-            elif verdict is not None:
-                gaps, pending = await self._absences.explain(series, verdict, seen_any)
-                await self._writer.put(JudgedPage(series, page, verdict, gaps, pending))
-                seen_any = seen_any or not verdict.good.is_empty()
-                cursor = verdict.covered_until
+                self._exhausted = 0
+                if regular is not None:
+                    if regular.absence.spans:
+                        gaps, pending = await self._absences.explain(series, regular.absence, seen_any)
+                        regular = replace(regular, gaps=gaps, pending=pending)
+                    await self._writer.put(regular)
+                    cursor, seen_any = regular.covered_until, True
+                elif verdict is not None:
+                    gaps, pending = await self._absences.explain(series, verdict.absence, seen_any)
+                    await self._writer.put(JudgedPage(series, page, verdict, gaps, pending))
+                    seen_any = seen_any or not verdict.good.is_empty()
+                    cursor = verdict.covered_until
+        except ExchangeError as error:
+            await self._ledger_failure(series, planning.clip(spans, cursor, spans[-1][1]), error)
+            raise
 
     async def _judge_again(self, page: PlainPage) -> JudgedPage:
-        """Judge a page by itself that did not pass among others."""
-        series = page.series
+        """Judge a page by itself that did not pass among others; one that was damaged is asked for once more."""
+        series, request, received = page.series, page.request, page.page
         try:
-            verdict = self._judge(page.page, series, page.spans, page.request, page.covered_until)
+            if not received.is_json():
+                received = await self._client.klines_page(
+                    series.symbol, series.interval, request.start, request.end, request.limit
+                )
+            verdict = self._judge(received, series, page.spans, request, page.covered_until)
         except ExchangeError as error:
             self._failures.setdefault((series.symbol, series.interval), error)
-            gap = (series.symbol, page.request.start, page.covered_until, planning.FETCH_FAILED)
+            gap = (series.symbol, request.start, page.covered_until, planning.FETCH_FAILED)
             return JudgedPage.of_gap(series, gap, settled=0)
-        gaps, pending = await self._absences.explain(series, verdict, seen_any=True)
-        return JudgedPage(series, page.page, verdict, gaps, pending)
+        gaps, pending = await self._absences.explain(series, verdict.absence, seen_any=True)
+        return JudgedPage(series, received, verdict, gaps, pending)
 
     def _judge(
         self,
@@ -268,24 +279,22 @@ class IngestRun:
                 gap = (series.symbol, start, end, planning.FETCH_FAILED)
                 await self._writer.put(JudgedPage.of_gap(series, gap, settled=0))
 
-    async def _watch_trouble(self) -> None:
-        """Show what is wrong with the exchange while requests are tried again."""
-        told = ""
-        while True:
-            await asyncio.sleep(_TROUBLE_S)
-            trouble = self._client.traffic.trouble
-            if trouble and trouble != told:
-                self._tell(trouble)
-            told = trouble
-
     def _count_done(self, bars: int, series: Series) -> None:
         self._done += bars
         self._tell(f"{series.symbol} {series.interval}")
 
-    def _tell(self, detail: str) -> None:
+    def tell_trouble(self, trouble: str) -> None:
+        """Tell what is wrong with the exchange while requests are tried again."""
+        if self._progress is None:
+            logger.warning("%s: %s", self._client.base_url, trouble)
+        self._tell(trouble=trouble)
+
+    def _tell(self, detail: str = "", trouble: str = "") -> None:
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
-            self._progress(Progress("klines", self._done, self._expected, seconds, detail=detail))
+            self._progress(
+                Progress("klines", self._done, self._expected, seconds, detail=detail, trouble=trouble)
+            )
 
     def _conclude(self) -> IngestReport:
         report, traffic = self._report, self._client.traffic

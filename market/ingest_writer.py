@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from market.continuity import count_jumps
-from market.ingest_plan import FETCH_FAILED, Series, count_bars, gap_frame
+from market.ingest_plan import FETCH_FAILED, Gap, Series, count_bars, gap_frame
 from market.ingest_report import REVISION_SCHEMA, IngestReport, SeriesTally
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, STORED_SCHEMA
+from market.open_days import OpenDays, Piece
 from market.page_batch import PlainPage, read_together
-from market.page_verdict import REFUSED_SCHEMA, Verdict
+from market.page_verdict import REFUSED_SCHEMA, Absence, Verdict
 from market.source import KlineSource
 from market.store import KlineStore
 from market.wire import KlinePage
@@ -36,20 +37,49 @@ class JudgedPage:
     series: Series
     page: KlinePage
     verdict: Verdict
-    gaps: list[tuple[str, int, int, str]]
+    gaps: list[Gap]
     pending: int
 
     @classmethod
-    def of_gap(cls, series: Series, gap: tuple[str, int, int, str], settled: int | None = None) -> JudgedPage:
+    def of_gap(cls, series: Series, gap: Gap, settled: int | None = None) -> JudgedPage:
         """Return what ledgers an absent span that was found without a page; by default this settles it."""
         _, start, end, _ = gap
         nothing = KlinePage(KLINE_SCHEMA.to_frame(), requests=0)
         if settled is None:
             settled = count_bars([(start, end)], series.length)
         verdict = Verdict(
-            STORED_SCHEMA.to_frame(), REFUSED_SCHEMA.to_frame(), [(start, end)], set(), end, settled, known=0
+            STORED_SCHEMA.to_frame(),
+            REFUSED_SCHEMA.to_frame(),
+            Absence([(start, end)], None, None),
+            end,
+            settled,
+            known=0,
         )
         return cls(series, nothing, verdict, [gap], pending=0)
+
+    @property
+    def start(self) -> int:
+        """Open time of the first bar that may be stored, ms."""
+        return self.covered_until if self.verdict.absence.first is None else self.verdict.absence.first
+
+    @property
+    def covered_until(self) -> int:
+        """The page settles everything before this time (ms)."""
+        return self.verdict.covered_until
+
+    @property
+    def settled(self) -> int:
+        """How many missing bars it settles."""
+        return self.verdict.settled
+
+    @property
+    def known(self) -> int:
+        """Good bars that were not missing."""
+        return self.verdict.known
+
+
+_Entry = tuple[PlainPage | JudgedPage, pl.DataFrame]
+"""A page and its bars that may be stored (`market.klines.STORED_SCHEMA`)."""
 
 
 @dataclass(slots=True)
@@ -60,6 +90,11 @@ class _Batch:
     judged: list[JudgedPage]
     flushed: asyncio.Event | None = None
     last: bool = False
+
+    @property
+    def is_end(self) -> bool:
+        """Everything handed over so far is to be durable after this one."""
+        return self.last or self.flushed is not None
 
 
 class IngestWriter:
@@ -102,6 +137,8 @@ class IngestWriter:
             _PAGES_WAITING
         )
         self._ready: asyncio.Queue[_Batch] = asyncio.Queue(1)
+        self._open: dict[str, OpenDays[PlainPage | JudgedPage]] = {}
+        self._unfinished: list[PlainPage | JudgedPage] = []
         self._failure: BaseException | None = None
         self._started = time.perf_counter()
         self._busy = Stopwatch()
@@ -184,7 +221,7 @@ class IngestWriter:
         while not last:
             batch = await self._ready.get()
             last = batch.last
-            if self._failure is None and (batch.plain or batch.judged):
+            if self._failure is None and (batch.plain or batch.judged or batch.is_end):
                 try:
                     with self._busy:
                         await asyncio.to_thread(self._write, batch)
@@ -196,32 +233,34 @@ class IngestWriter:
                 batch.flushed.set()
 
     def _write(self, batch: _Batch) -> None:
-        """Make a batch durable (in a worker thread)."""
-        bars = [(page.series, frame, page.known) for page, frame in batch.plain]
-        bars += [(page.series, page.verdict.good, page.verdict.known) for page in batch.judged]
-        for interval in dict.fromkeys(series.interval for series, _, _ in bars):
-            of_interval = [entry for entry in bars if entry[0].interval == interval and entry[1].height]
-            self._write_new(interval, [(s, frame) for s, frame, known in of_interval if not known])
-            for series, frame, known in of_interval:
-                if known:
-                    self._write_known(series, frame)
-            pages = [page for page in batch.judged if page.series.interval == interval]
-            refused = [page.verdict.refused for page in pages if page.verdict.refused.height]
+        """Make a batch durable (in a worker thread), but for the days that the next one goes on with."""
+        entries: list[_Entry] = [*batch.plain, *((page, page.verdict.good) for page in batch.judged)]
+        for interval in dict.fromkeys([*(page.series.interval for page, _ in entries), *self._open]):
+            of_interval = [entry for entry in entries if entry[0].series.interval == interval]
+            self._write_new(interval, of_interval, hold=self._gather_s > 0 and not batch.is_end)
+            for page, bars in of_interval:
+                if page.known and bars.height:
+                    self._write_known(page.series, bars)
+            judged = [page for page in batch.judged if page.series.interval == interval]
+            refused = [page.verdict.refused for page in judged if page.verdict.refused.height]
             if refused:
                 self._store.quarantine(interval, pl.concat(refused), self._source.name)
-            gaps = [gap for page in pages for gap in page.gaps]
+            gaps = [gap for page, _ in of_interval for gap in page.gaps]
             if gaps:
                 self._store.record_gaps(interval, gap_frame(gaps, self._report.now, self._source.kind))
 
-    def _write_new(self, interval: str, found: list[tuple[Series, pl.DataFrame]]) -> None:
+    def _write_new(self, interval: str, entries: list[_Entry], *, hold: bool) -> None:
         """Write bars of which nothing was stored when the ingest began, in one transaction."""
-        if not found:
+        found = [
+            Piece(page.series.symbol, page.start, page.covered_until, page, bars)
+            for page, bars in entries
+            if bars.height and not page.known
+        ]
+        bars = self._open.setdefault(interval, OpenDays()).join(found, hold=hold)
+        if not bars:
             return
-        found.sort(key=lambda entry: (entry[0].symbol, entry[1]["open_time"][0]))
-        frame = pl.concat([frame for _, frame in found], rechunk=True)
+        frame = pl.concat(bars, rechunk=True)
         result = self._store.write(interval, frame, bulk=frame.height >= _MANY_BARS, trusted=True)
-        for series, good in found:
-            self._tally(series).inserted += good.height
         for symbol, count in count_jumps(self._store, interval, frame).items():
             self._tallies[symbol, interval].jumps += count
             logger.warning("%s %s: %d bars open far from the close before them", symbol, interval, count)
@@ -247,27 +286,32 @@ class IngestWriter:
         return self._tallies[series.symbol, series.interval]
 
     def _count_all(self, batch: _Batch) -> None:
-        for plain, _ in batch.plain:
-            self._count(plain.series, plain.page, plain.settled)
-        for page in batch.judged:
-            tally = self._tally(page.series)
-            tally.refused += page.verdict.refused.height
-            for _, start, end, cause in page.gaps:
-                bars = count_bars([(start, end)], page.series.length)
-                if cause == FETCH_FAILED:
-                    tally.failed += bars
-                else:
-                    tally.gaps += bars
-            tally.pending += page.pending
-            self._count(page.series, page.page, page.verdict.settled)
+        """Count the pages that are durable now, of this batch and of those before."""
+        pages = [*self._unfinished, *(page for page, _ in batch.plain), *batch.judged]
+        self._unfinished = [page for days in self._open.values() for page in days.pages]
+        waiting = set(map(id, self._unfinished))
+        for page in pages:
+            if id(page) not in waiting:
+                self._count(page)
 
-    def _count(self, series: Series, page: KlinePage, settled: int) -> None:
-        tally = self._tally(series)
+    def _count(self, done: PlainPage | JudgedPage) -> None:
+        series, page, tally = done.series, done.page, self._tally(done.series)
+        if isinstance(done, JudgedPage):
+            tally.refused += done.verdict.refused.height
+        if not done.known:
+            tally.inserted += done.verdict.good.height if isinstance(done, JudgedPage) else page.count
+        for _, start, end, cause in done.gaps:
+            bars = count_bars([(start, end)], series.length)
+            if cause == FETCH_FAILED:
+                tally.failed += bars
+            else:
+                tally.gaps += bars
+        tally.pending += done.pending
         tally.received += page.count
         tally.requests += page.requests
         tally.weight += page.weight
         tally.seconds = time.perf_counter() - self._started
-        self._on_done(settled, series)
+        self._on_done(done.settled, series)
 
 
 class Stopwatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,17 @@ MONTH: Final = "1M"
 PROTOCOL_INTERVALS: Final[tuple[str, ...]] = (*INTERVAL_MS, MONTH)
 """Every interval that the exchange protocol accepts; case matters (1m is a minute, 1M a month)."""
 
+_OTHERWISE_WRITTEN: Final = re.compile(
+    r"\s*(?:(?P<count>\d{1,6})?\s*(?P<unit>[A-Za-z]+)|(?P<before>[A-Za-z])(?P<after>\d{1,6}))\s*", re.ASCII
+)
+_UNIT_MS: Final = {
+    **dict.fromkeys(("s", "sec", "second"), _SECOND),
+    **dict.fromkeys(("m", "min", "minute", "t"), _MINUTE),
+    **dict.fromkeys(("h", "hr", "hour"), _HOUR),
+    **dict.fromkeys(("d", "day"), _DAY),
+    **dict.fromkeys(("w", "wk", "week"), 7 * _DAY),
+}
+
 # 1970-01-01 was a Thursday; weeks open on Monday, so the week grid starts at 1970-01-05.
 _GRID_ORIGIN_MS: Final = {"1w": 4 * _DAY}
 
@@ -57,8 +69,21 @@ def interval_ms(name: str) -> int:
         what = f"interval {name!r} is " + (
             "a calendar month, without a fixed length" if name == MONTH else "unknown"
         )
-        raise MarketError(what, where="interval", remedy=f"use one of {' '.join(INTERVAL_MS)} (case matters)")
+        meant = meant_interval(name)
+        hint = f"did you mean {meant}? " if meant else ""
+        use = f"use one of {' '.join(INTERVAL_MS)} (case matters)"
+        raise MarketError(what, where="interval", remedy=hint + use)
     return length
+
+
+def meant_interval(text: str) -> str | None:
+    """Return the interval that is meant by another spelling (1H, 60m, 1min, H4), None if that cannot be told."""
+    found = _OTHERWISE_WRITTEN.fullmatch(text)
+    if found is None or text == MONTH:
+        return None
+    count, unit = found["count"] or found["after"] or "1", found["unit"] or found["before"]
+    length = int(count) * _UNIT_MS.get(unit.lower().removesuffix("s") or "s", 0)
+    return next((name for name, own in INTERVAL_MS.items() if own == length), None)
 
 
 def is_multiple(longer: str, interval: str) -> bool:

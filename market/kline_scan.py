@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -27,18 +28,9 @@ WHOLES: Final = tuple(name for name in KLINE_COLUMNS if KLINE_SCHEMA[name] == pl
 DECIMALS: Final = tuple(name for name in KLINE_COLUMNS if KLINE_SCHEMA[name] == pl.Float64)
 
 _FIELDS: Final = len(KLINE_COLUMNS) + 1
-_UNUSED: Final = 99
-# For each field of a row: its place among the whole numbers, or 16 + its place among the decimals.
-_PLACES: Final = np.array(
-    [WHOLES.index(name) if name in WHOLES else 16 + DECIMALS.index(name) for name in KLINE_COLUMNS]
-    + [_UNUSED]
-)
-_MOST_DIGITS: Final = 18
-_EXACT: Final = 2**53
-_TENS: Final = np.array([10.0**power for power in range(_MOST_DIGITS + 1)])
-_COMMA, _POINT, _QUOTE, _OPEN, _CLOSE, _LINE, _RETURN, _ZERO = b',."[]\n\r0'
 
-_scanner: Callable[..., Any] | None = None
+_kernel: ModuleType | None = None
+_scanner: Callable[..., int] | None = None
 _loading = threading.Lock()
 
 
@@ -75,55 +67,127 @@ class Columns:
         return unknown_as_null(pl.DataFrame({name: columns[name] for name in KLINE_COLUMNS}))
 
 
-def together(parts: list[Columns]) -> Columns:
-    """Return the rows of several texts, one after the other."""
-    return Columns(
-        np.concatenate([part.wholes for part in parts], axis=1),
-        np.concatenate([part.decimals for part in parts], axis=1),
-    )
-
-
 def load() -> None:
     """Import Numba and have the scanner ready, compiled or from its cache; only the first call does anything."""
-    global _scanner
+    global _kernel, _scanner
     with _loading:
         if _scanner is not None:
             return
         import numba
 
+        from market import scan_kernel
+
+        _kernel = scan_kernel
         try:
-            scanner = numba.njit(nogil=True, cache=True)(_scan)
+            scanner = numba.njit(nogil=True, cache=True)(scan_kernel.scan)
         except RuntimeError:  # nowhere to keep what is compiled: it is compiled in every process
-            scanner = numba.njit(nogil=True)(_scan)
+            scanner = numba.njit(nogil=True)(scan_kernel.scan)
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason not to read bars
-            _run(scanner, b'[[1,"1","1","1","1","1",1,"1",1,"1","1","1"]]', json=True)
+            _run(scanner, [b'[[1,"1","1","1","1","1",1,"1",1,"1","1","1"]]'], 1)
         _scanner = scanner
 
 
-def scan_answer(body: bytes) -> Columns | None:
-    """Read a klines answer; None if it is empty or irregular, or if nobody has called `load`."""
-    if _scanner is None or not (body.startswith(b"[[") and body.endswith(b"]]")):
+def is_loaded() -> bool:
+    """Tell whether the scanner is ready in this process."""
+    return _scanner is not None
+
+
+def count_of(text: bytes, mark: bytes) -> int:
+    """Return how often a byte occurs: of marks that are frequent, in a seventh of the time of `bytes.count`."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == mark[0]))
+
+
+def looks_regular(body: bytes) -> bool:
+    """Tell whether an answer begins and ends as a list of rows does."""
+    return body.startswith(b"[[") and body.endswith(b"]]")
+
+
+def scan_answers(bodies: Sequence[bytes], rows: Sequence[int]) -> Columns | None:
+    """Read klines answers, one after the other, in one go and without the interpreter's lock.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        How many rows each of them must have.
+
+    Returns
+    -------
+    Columns or None
+        None if one is empty or irregular, or if nobody has called `load`.
+    """
+    if _scanner is None or not all(map(looks_regular, bodies)):
         return None
-    return _run(_scanner, body, json=True)
+    found = _run(_scanner, bodies, sum(rows))
+    return found[0] if found is not None and found[1] == list(rows) else None
+
+
+def scan_answer(body: bytes) -> Columns | None:
+    """Read one klines answer, as `scan_answers` does."""
+    return scan_answers([body], [count_of(body, b"[") - 1])
 
 
 def scan_csv(text: bytes) -> Columns | None:
     """Read the lines of an archive file (without a header); None if anything in them is irregular."""
     load()
-    if not text:
+    if not text or _kernel is None or _scanner is None:
         return None
-    return _run(_scanner, text if text.endswith(b"\n") else text + b"\n", json=False)
+    lines = text if text.endswith(b"\n") else text + b"\n"
+    columns = _room(count_of(lines, b"\n"))
+    # The last lines apart, since something must follow: a copy of all would cost as much as a fifth of the reading.
+    cut = lines.rfind(b"\n", 0, max(0, len(lines) - _kernel.PADDING)) + 1
+    first = _fill(_scanner, lines, [cut], columns, 0, json=False) if cut else [0]
+    if first is None:
+        return None
+    rest = lines[cut:] + bytes(_kernel.PADDING)
+    last = _fill(_scanner, rest, [len(lines) - cut], columns, first[0], json=False)
+    return columns if last is not None and first[0] + last[0] == columns.rows else None
 
 
-def _run(scanner: Any, text: bytes, *, json: bool) -> Columns | None:
-    most = text.count(b"[") - 1 if json else text.count(b"\n")
-    wholes, decimals = np.empty((len(WHOLES), most), np.int64), np.empty((len(DECIMALS), most))
-    rows, late = scanner(np.frombuffer(text, np.uint8), json, wholes, decimals, _PLACES, _TENS)
-    if rows != most:
+def _run(scanner: Callable[..., int], bodies: Sequence[bytes], rows: int) -> tuple[Columns, list[int]] | None:
+    """Return the rows of all answers, and how many each has; None unless there are just as many as said."""
+    if _kernel is None or rows < 1:
+        return None
+    columns = _room(rows)
+    ends = np.cumsum([len(body) for body in bodies]).tolist()
+    counts = _fill(scanner, b"".join([*bodies, bytes(_kernel.PADDING)]), ends, columns, 0, json=True)
+    return None if counts is None or sum(counts) != rows else (columns, counts)
+
+
+def _room(rows: int) -> Columns:
+    return Columns(np.empty((len(WHOLES), rows), np.int64), np.empty((len(DECIMALS), rows)))
+
+
+def _fill(
+    scanner: Callable[..., int], text: bytes, ends: Sequence[int], columns: Columns, row: int, *, json: bool
+) -> list[int] | None:
+    """Read texts into `columns` from `row` on; returns how many rows each has, None if anything is irregular."""
+    counts = np.zeros(len(ends), np.int64)
+    late = scanner(
+        np.frombuffer(text, np.uint8),
+        np.array(ends, np.int64),
+        json,
+        _places(_kernel),
+        row,
+        columns.wholes,
+        columns.decimals,
+        counts,
+    )
+    if late < 0:
         return None
     if late:
-        _read_late(text, decimals, b'"' if json else b",")
-    return Columns(wholes, decimals)
+        read = columns.decimals[:, row : row + int(counts.sum())]
+        _read_late(text, read, b'"' if json else b",")
+    found: list[int] = counts.tolist()
+    return found
+
+
+def _places(kernel: Any) -> NDArray[np.int64]:
+    """Return where each field of a row goes, as the kernel is told."""
+    fields = [
+        WHOLES.index(name) if name in WHOLES else kernel.DECIMAL + DECIMALS.index(name)
+        for name in KLINE_COLUMNS
+    ]
+    return np.array([*fields, kernel.UNUSED])
 
 
 def _read_late(text: bytes, decimals: NDArray[np.float64], end: bytes) -> None:
@@ -131,90 +195,3 @@ def _read_late(text: bytes, decimals: NDArray[np.float64], end: bytes) -> None:
     for column, row in np.argwhere(decimals < 0).tolist():
         start = -int(decimals[column, row])
         decimals[column, row] = float(text[start : text.index(end, start)])
-
-
-def _scan(
-    text: NDArray[np.uint8],
-    json: bool,
-    wholes: NDArray[np.int64],
-    decimals: NDArray[np.float64],
-    places: NDArray[np.int64],
-    tens: NDArray[np.float64],
-) -> tuple[int, int]:
-    """Read rows into columns; returns how many, -1 if anything is irregular, and how many decimals were left.
-
-    The last byte is none that a number could go on with, so that no number is read beyond the end.
-    """
-    size = text.size
-    at = 1 if json else 0
-    row, late = 0, 0
-    ten = np.uint64(10)
-    while True:
-        if row >= wholes.shape[1]:
-            return -1, 0
-        if json:
-            if text[at] != _OPEN:
-                return -1, 0
-            at += 1
-        for field in range(_FIELDS):
-            place = places[field]
-            quoted = json and place >= 16
-            if quoted:
-                if text[at] != _QUOTE:
-                    return -1, 0
-                at += 1
-            start, number = at, np.uint64(0)
-            digit = np.uint64(text[at]) - np.uint64(_ZERO)  # what is below "0" wraps around to a large number
-            while digit < ten:
-                number = number * ten + digit
-                at += 1
-                digit = np.uint64(text[at]) - np.uint64(_ZERO)
-            digits, after_point = at - start, 0
-            if digits == 0:
-                return -1, 0
-            if place >= 16 and text[at] == _POINT:
-                at += 1
-                point = at
-                digit = np.uint64(text[at]) - np.uint64(_ZERO)
-                while digit < ten:
-                    number = number * ten + digit
-                    at += 1
-                    digit = np.uint64(text[at]) - np.uint64(_ZERO)
-                after_point = at - point
-                if after_point == 0:
-                    return -1, 0
-                digits += after_point
-            if place < 16:
-                if digits > _MOST_DIGITS or (json and digits > 1 and text[start] == _ZERO):
-                    return -1, 0  # JSON knows no 007
-                wholes[place, row] = np.int64(number)
-            elif place != _UNUSED:
-                if digits <= _MOST_DIGITS and number <= _EXACT:
-                    decimals[place - 16, row] = np.float64(number) / tens[after_point]
-                else:
-                    decimals[place - 16, row] = -np.float64(start)
-                    late += 1
-            if quoted:
-                if text[at] != _QUOTE:
-                    return -1, 0
-                at += 1
-            if field < _FIELDS - 1:
-                if text[at] != _COMMA:
-                    return -1, 0
-                at += 1
-        if not json and text[at] == _RETURN and at + 1 < size:
-            at += 1
-        if text[at] != (_CLOSE if json else _LINE):
-            return -1, 0
-        row += 1
-        at += 1
-        if json:
-            if at >= size:
-                return -1, 0
-            if text[at] == _CLOSE:
-                return (row, late) if at == size - 1 else (-1, 0)
-            if text[at] != _COMMA or at + 1 >= size:
-                return -1, 0
-            at += 1
-        elif at == size:
-            return row, late

@@ -21,6 +21,29 @@ REFUSED_SCHEMA = pl.Schema({"symbol": pl.String(), **KLINE_SCHEMA, "reason": pl.
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """The bars that an answer did not hold, and what it says about the reason.
+
+    Attributes
+    ----------
+    spans : list of Span
+        Runs of absent bars.
+    first, last : int or None
+        Open times of the first and the last bar that it did hold.
+    refused_slots : set of int
+        Open times that refused rows stood for.
+    all_stray : bool
+        Rows came, and none of them is of the span that was asked for: that says nothing about its bars.
+    """
+
+    spans: list[Span]
+    first: int | None
+    last: int | None
+    refused_slots: frozenset[int] = frozenset()
+    all_stray: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One page, judged.
 
@@ -30,28 +53,22 @@ class Verdict:
         Bars that may be stored (`STORED_SCHEMA`), sorted.
     refused : pl.DataFrame
         `REFUSED_SCHEMA`.
-    absent : list of Span
+    absence : Absence
         What was missing and is not among the good ones.
-    refused_slots : set of int
-        Open times that refused rows stood for.
     covered_until : int
         The page settles everything before this time (ms).
     settled : int
         How many missing bars it settles.
     known : int
         Good bars that were not missing: they are stored already, equal or revised.
-    all_stray : bool
-        Rows came, and none of them is of the span that was asked for: that says nothing about its bars.
     """
 
     good: pl.DataFrame
     refused: pl.DataFrame
-    absent: list[Span]
-    refused_slots: set[int]
+    absence: Absence
     covered_until: int
     settled: int
     known: int
-    all_stray: bool = False
 
 
 def judge(
@@ -75,12 +92,16 @@ def judge(
     return Verdict(
         good=good.select(pl.lit(series.symbol).alias("symbol"), pl.all()),
         refused=_refused_frame(page, refused, stray, series.symbol),
-        absent=_absent(settled, slots, series.length),
-        refused_slots=refused_slots,
+        absence=Absence(
+            absent_spans(settled, slots, series.length),
+            int(slots[0]) if len(slots) else None,
+            int(slots[-1]) if len(slots) else None,
+            frozenset(refused_slots),
+            all_stray=page.count > 0 and not len(slots) and not marked,
+        ),
         covered_until=covered_until,
         settled=count_bars(settled, series.length),
         known=len(slots) - _held(settled, slots),
-        all_stray=page.count > 0 and not len(slots) and not marked,
     )
 
 
@@ -142,7 +163,7 @@ def _place_of(page: KlinePage, position: int, series: Series, request: Request) 
     return request.start + position * series.length
 
 
-def _absent(settled: list[Span], slots: NDArray[np.int64], length: int) -> list[Span]:
+def absent_spans(settled: list[Span], slots: NDArray[np.int64], length: int) -> list[Span]:
     """Return the runs of bars within `settled` that are not among `slots` (ascending)."""
     absent: list[Span] = []
     for start, end in settled:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final, Protocol
+
+LOOK_S: Final = 0.5
+"""How often it is looked whether something is being tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,8 @@ class Progress:
         What is counted.
     detail : str
         What was finished last, e.g. "BTCUSDT 1m".
+    trouble : str
+        What is wrong while something is tried again, else empty.
     """
 
     task: str
@@ -30,6 +38,7 @@ class Progress:
     seconds: float
     unit: str = "bars"
     detail: str = ""
+    trouble: str = ""
 
     @property
     def rate(self) -> float:
@@ -43,3 +52,32 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+class Troubled(Protocol):
+    """Something that says what is wrong with it while it tries again, such as `market.transport.Traffic`."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong; empty while nothing is."""
+        ...
+
+
+@asynccontextmanager
+async def telling_trouble(traffic: Troubled, tell: Callable[[str], None]) -> AsyncIterator[None]:
+    """Tell what is wrong with `traffic`, once each, while the context is open: retries may take a minute."""
+    watching = asyncio.create_task(_watch(traffic, tell))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _watch(traffic: Troubled, tell: Callable[[str], None]) -> None:
+    told = ""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        trouble = traffic.trouble
+        if trouble and trouble != told:
+            tell(trouble)
+        told = trouble

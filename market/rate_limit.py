@@ -15,7 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
-from market.rate_state import BudgetMemory, BudgetState, FileMemory, ProcessMemory, state_file, state_folder
+from market.rate_state import (
+    LONGEST_BAN_S,
+    BudgetMemory,
+    BudgetState,
+    FileMemory,
+    ProcessMemory,
+    state_file,
+    state_folder,
+)
 
 Priority = Literal["sweep", "backfill"]
 
@@ -103,10 +111,10 @@ class RequestBudget:
 
     def paused_s(self) -> float:
         """Return the seconds for which the exchange has forbidden any request; 0 if it has not."""
-        with self._memory.change() as state:
-            now = self._clock()
-            state.forget_another_time(now)
-            return max(0.0, state.resume_at - now)
+        left = self._memory.resume_at() - self._clock()
+        return (
+            left if 0.0 < left <= LONGEST_BAN_S else 0.0
+        )  # longer: noted by a clock that was set back since
 
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds` (Retry-After), from no process; a shorter pause never cuts a longer one."""

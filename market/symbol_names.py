@@ -1,9 +1,70 @@
-"""Guess what was meant by a symbol that an exchange does not have."""
+"""How symbols are written, and what was meant by one that an exchange does not have."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Final
+
+_QUOTES: Final = (
+    *("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD"),
+    *("BTC", "ETH", "BNB", "EUR", "TRY", "BRL", "JPY"),
+)
+_DATED: Final = re.compile(r"[^\W_]+_(\d{6}|PERP)")  # a contract that ends on a day, or a coin-margined one
+_SEPARATORS: Final = re.compile(r"[-_/:]+")
+
+
+def spelled(name: str, *, unified: bool = False) -> str:
+    """Return a symbol as it has to be written, whatever the case and separators of `name`.
+
+    Parameters
+    ----------
+    name : str
+        ``btcusdt``, ``BTC/USDT``, ``btc-usdt``, ``BTC_USDT``, ``BTC/USDT:USDT``, ...
+    unified : bool
+        As ccxt does (``BTC/USDT``), else as Binance's protocol does (``BTCUSDT``).
+
+    Returns
+    -------
+    str
+        `name` itself where nothing is wrong with it.
+    """
+    if unified:
+        return _unified(name)
+    upper = name.upper()
+    if _DATED.fullmatch(upper):
+        return upper
+    pair = (
+        upper.partition(":")[0] if "/" in upper else upper
+    )  # BTC/USDT:USDT: what settles a contract is no part
+    return _bare(pair)
+
+
+def _unified(name: str) -> str:
+    right = name.upper() if name == name.lower() else name  # some bases are written kPEPE
+    if "/" in right:
+        return right
+    base, quote = split_pair(right)
+    return f"{base}/{quote}" if quote else right
+
+
+def spelling_hint(meant: Iterable[str], *, unified: bool = False) -> str:
+    """Return a remedy for names that are written otherwise than the source writes them."""
+    how = "as ccxt does, such as BTC/USDT" if unified else "in capitals, without a separator, such as BTCUSDT"
+    names = " or ".join(filter(None, meant))
+    return (f"did you mean {names}? " if names else "") + f"Symbols are written {how}"
+
+
+def split_pair(name: str) -> tuple[str, str]:
+    """Split a symbol into base and quote; the quote is empty where it cannot be told."""
+    parts = [part for part in _SEPARATORS.split(name) if part]
+    if len(parts) == 2:
+        return parts[0], parts[1]
+    for quote in _QUOTES:
+        if name.endswith(quote) and len(name) > len(quote):
+            return name.removesuffix(quote), quote
+    return name, ""
 
 
 def near_matches(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

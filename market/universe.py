@@ -23,6 +23,8 @@ UNIVERSE_SCHEMA = pl.Schema(
 """Columns of a universe; `rank` 1 has the highest 24-hour volume in the quote currency."""
 
 _QUOTE = "USDT"
+_LISTED = frozenset({"TRADING", "HALT"})
+"""States of a symbol that is traded or will be again; a delisted one has another (BREAK, CLOSE, ...)."""
 
 
 async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
@@ -34,7 +36,8 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
         Where to ask.
     selection : str
         "top:N" (the N symbols with the highest volume among those trading against USDT), "all" (every symbol
-        that is trading), or names separated by commas (trading or not).
+        that is trading), or names separated by commas (trading or not). A symbol that
+        is halted for a time counts as trading.
 
     Returns
     -------
@@ -52,17 +55,13 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
     count = _top_count(wanted)
     known = await client.exchange_info()
     if count is not None:
-        chosen = [info for info in known if info.status == "TRADING" and info.quote_asset == _QUOTE]
+        chosen = [info for info in known if info.status in _LISTED and info.quote_asset == _QUOTE]
     elif wanted.lower() == "all":
-        chosen = [info for info in known if info.status == "TRADING"]
+        chosen = [info for info in known if info.status in _LISTED]
     else:
         chosen = _named(client, known, wanted)
     if not chosen:
-        raise MarketError(
-            f"no symbol of the exchange fits {selection!r}",
-            where=client.base_url,
-            remedy='choose symbols by name, or "all", or "top:20"',
-        )
+        raise _nothing_chosen(client, known, selection)
     few = len(chosen) <= 100
     tickers = await client.ticker_24h([info.symbol for info in chosen] if few else None)
     ranked = _rank(chosen, tickers)
@@ -75,6 +74,20 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
             remedy='choose symbols by name, or "all"',
         )
     return ranked.head(count)
+
+
+def _nothing_chosen(client: KlineSource, known: list[SymbolInfo], selection: str) -> MarketError:
+    """Return the error for a selection that no symbol fits, with names that can be chosen instead."""
+    against = f" against {_QUOTE}" if _top_count(selection.strip()) else ""
+    examples = ",".join(info.symbol for info in known[:3])
+    return MarketError(
+        f"no symbol of the exchange fits {selection!r}: of the {len(known):,} that it lists none is traded{against} now"
+        if selection.strip(" ,")
+        else f"{selection!r} chooses no symbols",
+        where=client.base_url,
+        remedy='give "top:20", "all", or names separated by commas'
+        + (f", such as {examples}" if examples else ""),
+    )
 
 
 def _top_count(selection: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 import polars as pl
 
-from market.kline_scan import Columns, scan_answer, together
+from market.kline_scan import Columns, count_of, is_loaded, looks_regular, scan_answer, scan_answers
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, unknown_as_null
 
 FIELDS: Final = 12
@@ -24,6 +24,7 @@ FIELDS: Final = 12
 _INTEGER_FIELDS: Final = frozenset(
     field for field, name in enumerate(KLINE_COLUMNS) if KLINE_SCHEMA[name] == pl.Int64
 )
+_LONGEST_TIME: Final = 20
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -72,11 +73,9 @@ class KlinePage:
     ----------
     outline : Outline or None
         Of a page that looks regular; None for an empty one too.
-    columns : Columns or None
-        Its rows, if the scanner has read them.
     """
 
-    __slots__ = ("_body", "_frame", "_malformed", "_rows", "columns", "outline", "requests", "weight")
+    __slots__ = ("_body", "_frame", "_malformed", "_rows", "_scanned", "outline", "requests", "weight")
 
     def __init__(
         self,
@@ -90,14 +89,13 @@ class KlinePage:
         self._frame, self._malformed, self._rows, self._body = frame, malformed, rows, body
         self.requests, self.weight = requests, weight
         self.outline: Outline | None = None
-        self.columns: Columns | None = None
+        self._scanned: Columns | None = None
 
     @classmethod
-    def scanned(cls, body: bytes, columns: Columns) -> KlinePage:
-        """Return a page that the scanner has read: every row of it is readable."""
+    def unscanned(cls, body: bytes, outline: Outline) -> KlinePage:
+        """Return a page that is left to the scanner, or to a slower reader, when its rows are looked at."""
         page = cls(None, rows=None, body=body)
-        page.columns = columns
-        page.outline = Outline(columns.rows, int(columns.open_time[0]), int(columns.open_time[-1]))
+        page.outline = outline
         return page
 
     @classmethod
@@ -111,6 +109,25 @@ class KlinePage:
         """Return this page, with what it cost."""
         self.requests, self.weight = requests, weight
         return self
+
+    def is_json(self) -> bool:
+        """Tell whether it is any: a page whose rows nobody has looked at yet may not be."""
+        try:
+            return isinstance(self.rows, list)
+        except NotJsonError:
+            return False
+
+    @property
+    def body(self) -> bytes:
+        """The answer as it was sent, empty once its rows have been looked at one by one."""
+        return self._body if self._rows is None else b""
+
+    @property
+    def columns(self) -> Columns | None:
+        """Its rows if the scanner can read them: of a regular page, all of which is readable."""
+        if self._scanned is None and self._rows is None:
+            self._scanned = scan_answer(self._body)
+        return self._scanned
 
     @property
     def count(self) -> int:
@@ -190,9 +207,8 @@ def parse_klines(body: bytes) -> KlinePage:
     NotJsonError, ShapeError
         If the body as a whole is not a list of rows.
     """
-    columns = scan_answer(body)
-    if columns is not None:
-        return KlinePage.scanned(body, columns)
+    if is_loaded() and (outline := _outline(body)) is not None:
+        return KlinePage.unscanned(body, outline)
     rows = decode(body)
     if not isinstance(rows, list):
         raise ShapeError(f"expected a list of klines, got {_shorten(body)}")
@@ -202,12 +218,28 @@ def parse_klines(body: bytes) -> KlinePage:
     return KlinePage(*read_rows(rows), rows)
 
 
+def _outline(body: bytes) -> Outline | None:
+    """Return what the ends of an answer say, without reading what is between them; None if it looks irregular."""
+    if not looks_regular(body):
+        return None
+    first, last = body[2:_LONGEST_TIME], body[body.rindex(b"[") + 1 :][:_LONGEST_TIME]
+    times = [text.partition(b",")[0] for text in (first, last)]
+    if not all(text.isdigit() for text in times):
+        return None
+    return Outline(count_of(body, b"[") - 1, *map(int, times))
+
+
 def read_together(pages: Sequence[KlinePage]) -> pl.DataFrame | None:
     """Read regular pages, one after the other, into one frame (`KLINE_SCHEMA`); None if any row is malformed."""
-    scanned = [page.columns for page in pages if page.columns is not None]
-    if len(scanned) == len(pages):
-        return together(scanned).frame()
-    frame = _columns([row for page in pages for row in page.rows])
+    bodies = [page.body for page in pages]
+    if all(bodies):
+        columns = scan_answers(bodies, [page.count for page in pages])
+        if columns is not None:
+            return columns.frame()
+    try:
+        frame = _columns([row for page in pages for row in page.rows])
+    except NotJsonError:
+        return None
     return None if frame is None else unknown_as_null(frame)
 
 

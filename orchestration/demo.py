@@ -15,6 +15,7 @@ from rich.table import Table
 
 from assets.errors import SettingsError
 from assets.exchange_process import exchange_for, step_clock
+from assets.interrupts import INTERRUPTED
 from assets.model_state import current_model_version
 from assets.platform import Platform
 from assets.settings import Settings, load_settings
@@ -22,7 +23,6 @@ from assets.time_steps import close_of_next_bar
 from orchestration.cli.run import failures_of, run_job
 from orchestration.instance import open_instance
 
-INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 _STEP_MARGIN_MS = 1_000  # past the close, so that the bar is closed and not closing
 
 

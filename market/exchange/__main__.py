@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import ipaddress
 import logging
 import os
@@ -12,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -20,7 +21,7 @@ import uvicorn
 
 from market.errors import MarketError
 from market.exchange.clock import ExchangeClock, format_time, parse_time
-from market.exchange.exchange import Exchange
+from market.exchange.exchange import PAGES_MB, Exchange
 from market.exchange.futures import WEIGHT_PER_MINUTE as FUTURES_WEIGHT
 from market.exchange.futures import limit_policy
 from market.exchange.limits import LimitPolicy, WeightLimiter
@@ -67,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--weight-limit", type=int, metavar="N", help="request weight per minute and address; 0 is no limit "
         f"(default {LimitPolicy.weight_per_minute}, futures {FUTURES_WEIGHT})")  # fmt: skip
+    add("--pages-mb", type=int, default=PAGES_MB, metavar="N",
+        help="memory for rendered pages, so that asking again is answered at once (default %(default)s)")  # fmt: skip
     add("--until-stdin-closes", action="store_true", help="stop when standard input ends (for launchers)")
+    add("--while-locked", type=Path, metavar="FILE",
+        help="stop when no process holds a shared flock on FILE any more (for launchers)")  # fmt: skip
     return parser
 
 
@@ -85,9 +90,9 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     token = environment.get(TOKEN_VARIABLE) or None
     _check_host(options.host, token)
     _keep_freed_memory()
-    market, default_now = _open_market(options)
-    now = default_now if options.now is None else parse_time(options.now)
-    clock = ExchangeClock(now, options.speed)
+    market, end = _open_market(options)
+    now = end if options.now is None else parse_time(options.now)
+    clock = ExchangeClock(now, options.speed, stops_at=end)
     if isinstance(market, SimulatedMarket) and clock.now() < GENESIS_MS:
         raise ExchangeSetupError(
             f"the simulated market begins at {format_time(GENESIS_MS)}, the clock stands before it",
@@ -101,15 +106,16 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             where="--weight-limit",
             remedy="0 is no limit",
         )
-    exchange = Exchange(market, clock)
+    exchange = Exchange(market, clock, pages_mb=options.pages_mb)
     if weight is not None:
         spot = LimitPolicy(weight_per_minute=weight, raw_per_5m=61_000 if weight else 0)
         exchange.limiter = WeightLimiter(spot)
         exchange.futures_limiter = WeightLimiter(limit_policy(weight))
     with _listen(options.host, options.port) as listener:
         _announce(exchange, listener, options.host)
-        _serve(build_app(exchange, token), listener, options.until_stdin_closes)
-    _say("stopped")
+        _serve(build_app(exchange, token), listener, _end_of_use(options))
+    if options.while_locked is None:  # whoever started it may have gone, and nobody reads
+        _say("stopped")
     return 0
 
 
@@ -129,7 +135,7 @@ def _check_host(host: str, token: str | None) -> None:
 
 
 def _open_market(options: argparse.Namespace) -> tuple[Market, int | None]:
-    """Return the market and the time at which its clock starts by default (None: the real time)."""
+    """Return the market and the end of what is known of it, where its clock starts by default and stops (or None)."""
     if options.replay is not None:
         for name in ("symbols", "seed"):
             if getattr(options, name) is not None:
@@ -180,7 +186,9 @@ def _announce(exchange: Exchange, listener: socket.socket, host: str) -> None:
     now = exchange.clock.now()
     facts: dict[str, Any] = exchange.market.describe()
     count = len(exchange.market.instruments(now))
-    speed = "standing still" if exchange.clock.speed == 0 else f"running at {exchange.clock.speed:g}x"
+    clock = exchange.clock
+    speed = f"running at {clock.speed:g}x" if clock.speed else "standing still"
+    speed += " at the end of the recording" if clock.stopped else ""
     _say(f"{exchange.market.kind} market, {count} symbols ({_short(facts)})")
     _say(f"clock {format_time(now)}, {speed}")
     _say(f"{LISTENING}http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -190,7 +198,8 @@ def _short(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if isinstance(value, str | int))
 
 
-def _serve(app: Any, listener: socket.socket, until_stdin_closes: bool) -> None:
+def _serve(app: Any, listener: socket.socket, end_of_use: Callable[[], None] | None) -> None:
+    """Serve until a signal comes, or until `end_of_use`, which blocks, returns."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -204,17 +213,31 @@ def _serve(app: Any, listener: socket.socket, until_stdin_closes: bool) -> None:
     # uvicorn raises the signal again once it has stopped: without handlers of our own that would kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    if until_stdin_closes:
-        threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+    if end_of_use is not None:
+        threading.Thread(target=_stop_after, args=(server, end_of_use), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
 
-def _stop_at_end_of_input(server: uvicorn.Server) -> None:
+def _stop_after(server: uvicorn.Server, end_of_use: Callable[[], None]) -> None:
+    end_of_use()
+    server.should_exit = True
+
+
+def _end_of_use(options: argparse.Namespace) -> Callable[[], None] | None:
+    """Return what blocks until nobody needs this exchange any more; None where nothing tells."""
+    if options.while_locked is not None:
+        users = os.open(options.while_locked, os.O_RDWR | os.O_CREAT, 0o600)
+        return lambda: fcntl.flock(
+            users, fcntl.LOCK_EX
+        )  # kept to the end: who comes now waits, and starts another
+    return _end_of_input if options.until_stdin_closes else None
+
+
+def _end_of_input() -> None:
     # Not sys.stdin: its lock, held by a waiting thread, would abort the interpreter at exit.
     while os.read(0, 4096):
         pass
-    server.should_exit = True
 
 
 def _say(line: str) -> None:

@@ -21,15 +21,33 @@ class ExchangeClock:
         Exchange milliseconds per real millisecond; 0 stands still.
     monotonic
         Source of real seconds.
+    stops_at
+        Where it stops by itself (ms): at the end of a recording, after which nothing is known. Set to a later time,
+        it stands there.
     """
 
     def __init__(
-        self, now_ms: int | None = None, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic
+        self,
+        now_ms: int | None = None,
+        speed: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        stops_at: int | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._anchor_ms = float(time.time() * 1000 if now_ms is None else now_ms)
         self._anchor = monotonic()
-        self.speed = _checked_speed(speed)
+        self._speed = _checked_speed(speed)
+        self._stops_at = math.inf if stops_at is None else float(stops_at)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has come to where it stops by itself, or stands beyond."""
+        return self._exact() >= self._stops_at
+
+    @property
+    def speed(self) -> float:
+        """Exchange milliseconds per real millisecond now: 0 where it has stopped."""
+        return 0.0 if self.stopped else self._speed
 
     def now(self) -> int:
         """Return the exchange's time in ms."""
@@ -43,7 +61,7 @@ class ExchangeClock:
         ExchangeSetupError
             If the time lies before the clock's, or the speed is negative or not a number.
         """
-        new_speed = self.speed if speed is None else _checked_speed(speed)
+        new_speed = self._speed if speed is None else _checked_speed(speed)
         current = self._exact()
         if now_ms is not None and now_ms < int(current):
             raise ExchangeSetupError(
@@ -53,11 +71,12 @@ class ExchangeClock:
             )
         self._anchor_ms = current if now_ms is None else max(current, float(now_ms))
         self._anchor = self._monotonic()
-        self.speed = new_speed
+        self._speed = new_speed
         return self.now()
 
     def _exact(self) -> float:
-        return self._anchor_ms + (self._monotonic() - self._anchor) * 1000.0 * self.speed
+        run = self._anchor_ms + (self._monotonic() - self._anchor) * 1000.0 * self._speed
+        return min(run, max(self._anchor_ms, self._stops_at))
 
 
 def _checked_speed(speed: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,9 @@ from market.exchange.simulate import SimulatedMarket
 from market.exchange.source import KlinePage, KlineQuery, Market
 from market.intervals import INTERVAL_MS
 
-_PAGE_CACHE_BYTES: Final = 64 << 20
+PAGES_MB: Final = 64
+"""Memory for rendered pages, MiB."""
+
 _MONTH_MS: Final = 31 * 86_400_000
 _IDLE_S: Final = 0.02
 
@@ -58,6 +61,8 @@ class Exchange:
         The time that the exchange lives in.
     limiter, futures_limiter
         Weight accounting of the spot and of the futures routes, on real time.
+    pages_mb
+        Memory for pages that were rendered once and will not change, MiB.
     """
 
     market: Market
@@ -67,6 +72,7 @@ class Exchange:
     faults: FaultPlan = field(default_factory=FaultPlan)
     counters: dict[str, RouteCounter] = field(default_factory=dict)
     last_request: float = 0.0
+    pages_mb: int = PAGES_MB
 
     def __post_init__(self) -> None:
         self._pages: OrderedDict[KlineQuery, KlinePage] = OrderedDict()
@@ -167,7 +173,7 @@ class Exchange:
     def _keep(self, wish: KlineQuery, page: KlinePage) -> None:
         self._pages[wish] = page
         self._page_bytes += len(page.body)
-        while self._page_bytes > _PAGE_CACHE_BYTES:
+        while self._page_bytes > self.pages_mb << 20:
             self._page_bytes -= len(self._pages.popitem(last=False)[1].body)
 
     async def warm_up(self) -> None:
@@ -233,6 +239,7 @@ def describe(exchange: Exchange, version: str) -> dict[str, Any]:
     return {
         "kind": exchange.market.kind,
         "version": version,
+        "pid": os.getpid(),
         "now_ms": now,
         "speed": exchange.clock.speed,
         "symbols": names,

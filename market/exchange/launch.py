@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -61,10 +62,18 @@ class RunningExchange:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._close_streams()
+        return self._process.returncode
+
+    def leave(self) -> None:
+        """Let the exchange go on without this process; one that was started with `while_locked` ends by itself."""
+        self._close_streams()
+        threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie is left of it
+
+    def _close_streams(self) -> None:
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 stream.close()
-        return self._process.returncode
 
     def call(self, method: str, path: str, body: Any = None, timeout_s: float = 60.0) -> Any:
         """Call a route and return its JSON answer.
@@ -122,6 +131,8 @@ def start_exchange(
     now: str | int | None = None,
     speed: float = 1.0,
     weight_limit: int | None = None,
+    pages_mb: int | None = None,
+    while_locked: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 60.0,
 ) -> RunningExchange:
@@ -129,8 +140,11 @@ def start_exchange(
 
     Parameters
     ----------
-    port, host, symbols, seed, replay, now, speed, weight_limit
+    port, host, symbols, seed, replay, now, speed, weight_limit, pages_mb
         The command line's options; None leaves the default. Port 0 takes a free one.
+    while_locked
+        A file: the exchange ends when no process holds a shared ``flock`` on it any more, whatever becomes of this
+        process. By default it ends with this process.
     environment
         Variables for the process, on top of this process's own.
     timeout_s
@@ -141,7 +155,8 @@ def start_exchange(
     ExchangeSetupError
         If it stops or stays silent; its own message is part of the error.
     """
-    command = [sys.executable, "-m", "market.exchange", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "market.exchange"]
+    command.append("--until-stdin-closes" if while_locked is None else f"--while-locked={while_locked}")
     options = {
         "port": port,
         "host": host,
@@ -151,6 +166,7 @@ def start_exchange(
         "now": now,
         "speed": speed,
         "weight-limit": weight_limit,
+        "pages-mb": pages_mb,
     }
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     variables = {**os.environ, **(environment or {})}

@@ -15,24 +15,10 @@ from numpy.typing import NDArray
 
 from market.exchange.source import ExchangeSetupError
 from market.intervals import INTERVAL_MS
+from market.symbol_names import split_pair
 
 _NAME: Final = re.compile(
     r"(?P<base>[A-Za-z0-9]+?)(?:_(?P<quote>[A-Za-z0-9]+))?_(?P<interval>[0-9]+[smhdw])(?:_(?P<tag>[^/]+))?\.parquet\Z"
-)
-_QUOTES: Final = (
-    "USDT",
-    "USDC",
-    "FDUSD",
-    "TUSD",
-    "BUSD",
-    "USD",
-    "BTC",
-    "ETH",
-    "BNB",
-    "EUR",
-    "TRY",
-    "BRL",
-    "JPY",
 )
 PRICES: Final = ("open", "high", "low", "close")
 _EXTRA: Final = ("close_time", "quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
@@ -95,7 +81,9 @@ def open_recording(path: Path) -> Recording:
     match = _NAME.match(path.name)
     if match is None or match["interval"] not in INTERVAL_MS:
         raise _unfit(path, "its name is not <SYMBOL>_<interval>.parquet")
-    base, quote = _split_symbol(match["base"].upper(), (match["quote"] or "").upper())
+    base, quote = match["base"].upper(), (match["quote"] or "").upper()
+    if not quote:
+        base, quote = split_pair(base)
     try:
         frame = pl.scan_parquet(path)
         schema = frame.collect_schema()
@@ -126,15 +114,6 @@ def _unfit(path: Path, reason: str) -> ExchangeSetupError:
         where=str(path),
         remedy="see docs/exchange.md for the layout, or move the file out of the folder",
     )
-
-
-def _split_symbol(base: str, quote: str) -> tuple[str, str]:
-    if quote:
-        return base, quote
-    for known in _QUOTES:
-        if base.endswith(known) and len(base) > len(known):
-            return base[: -len(known)], known
-    return base, ""
 
 
 def _read(recording: Recording) -> Bars:

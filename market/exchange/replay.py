@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ from market.exchange.source import (
     KlineQuery,
     no_statistics,
 )
-from market.intervals import INTERVAL_MS
+from market.intervals import DAY_MS, INTERVAL_MS
 
-_DAY_MS = 86_400_000
 _SAMPLE = 200
 
 
@@ -72,7 +72,7 @@ class ReplayMarket:
             return None
         if symbol not in self._instruments:
             self._instruments[symbol] = _instrument(self._finest(symbol))
-        return self._instruments[symbol]
+        return replace(self._instruments[symbol], status=_status(recordings, now_ms))
 
     def serves(self, interval: str) -> bool:
         """Tell whether any symbol has this interval."""
@@ -116,7 +116,7 @@ class ReplayMarket:
         """Return the rolling day of the finest interval; without recorded quote volume, close * volume."""
         recording = self._finest(symbol)
         bars, length = recording.bars, INTERVAL_MS[recording.interval]
-        low = int(np.searchsorted(bars.open_time, now_ms - max(_DAY_MS, length), side="right"))
+        low = int(np.searchsorted(bars.open_time, now_ms - max(DAY_MS, length), side="right"))
         high = int(np.searchsorted(bars.open_time, now_ms, side="right"))
         if low >= high:
             return no_statistics(symbol, now_ms)
@@ -125,7 +125,7 @@ class ReplayMarket:
         last = float(day.prices[3, -1])
         return DayStatistics(
             symbol=symbol,
-            open_time=now_ms - _DAY_MS,
+            open_time=now_ms - DAY_MS,
             close_time=now_ms,
             open=float(day.prices[0, 0]),
             high=float(day.prices[1].max()),
@@ -163,6 +163,17 @@ def _as_of(bars: Bars, rows: slice, now_ms: int, length: int) -> Bars:
             for name, column in vars(cut).items()
         }
     )
+
+
+def _status(recordings: list[Recording], now_ms: int) -> str:
+    """Return how a symbol is traded: not any more where its recordings have ended.
+
+    Files of one folder seldom end at the same minute. So a symbol is called delisted (BREAK) a day after its last bar
+    of any interval, and before that, or while only some intervals have ended, halted (HALT).
+    """
+    if all(now_ms - recording.end_ms >= DAY_MS for recording in recordings):
+        return "BREAK"
+    return "HALT" if any(recording.end_ms < now_ms for recording in recordings) else "TRADING"
 
 
 def _instrument(recording: Recording) -> Instrument:

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import polars as pl
 
 from market import client_errors as errors
 from market.intervals import INTERVAL_MS, floor_time, interval_ms
-from market.rate_limit import budget_of
 from market.source import Kind
 from market.sources import ccxt_errors
 from market.sources.ccxt_bars import open_time, page_of
-from market.sources.ccxt_names import SCHEME
+from market.sources.ccxt_transport import CcxtTransport
 from market.symbol_names import suggest
-from market.transport import Traffic
 from market.wire import TICKER_SCHEMA, KlinePage, SymbolInfo
-
-T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 _DAY_MS: Final = 86_400_000
 _FIRST_DAY_MS: Final = 1_262_304_000_000  # 2010-01-01: no exchange that ccxt knows is older
 _PAGE: Final = 500  # where ccxt does not know how many bars an exchange gives at once
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.25, 10.0
-_TOO_MANY_BASE_S: Final = 1.0
 
 
 class CcxtSource:
@@ -77,40 +67,30 @@ class CcxtSource:
         patience_s: float = 90.0,
         prepare: Callable[[Any], None] | None = None,
     ) -> None:
-        self.name = self.base_url = f"{SCHEME}{exchange_id}"
+        self._transport = CcxtTransport(
+            exchange_id,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            attempts=attempts,
+            patience_s=patience_s,
+            prepare=prepare,
+        )
+        self.name = self.base_url = self._transport.name
         self.concurrency = concurrency
-        self.traffic = Traffic()
-        self._id = exchange_id
+        self.traffic = self._transport.traffic
         self._market = market
-        self._timeout_s = timeout_s
-        self._attempts = attempts
-        self._patience_s = patience_s
-        self._prepare = prepare
-        self._exchange: Any = None
-        self._budget = budget_of(self.name)
-        self._slots = asyncio.Semaphore(concurrency)
         self._info: list[SymbolInfo] | None = None
         self._info_lock = asyncio.Lock()
         self._ahead_ms: int | None = None
 
     async def __aenter__(self) -> CcxtSource:
-        import ccxt.async_support as library
-
-        options = {
-            "enableRateLimit": True,
-            "timeout": int(self._timeout_s * 1_000),
-            "aiohttp_trust_env": True,  # a proxy of the environment, as every client of ours
-        }
-        self._exchange = getattr(library, self._id)(options)
-        if self._prepare is not None:
-            self._prepare(self._exchange)
-        self._count_requests()
+        self._transport.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._exchange.close()
+        await self._transport.close()
 
     @property
     def told_weight_limit(self) -> int:
@@ -120,7 +100,7 @@ class CcxtSource:
     @property
     def max_klines(self) -> int:
         """Most bars that one request returns, as far as ccxt knows."""
-        features = (self._open().features or {}).get("spot" if self._market == "spot" else "swap") or {}
+        features = (self._exchange.features or {}).get("spot" if self._market == "spot" else "swap") or {}
         features = features.get("linear") or features
         return int((features.get("fetchOHLCV") or {}).get("limit") or _PAGE)
 
@@ -132,8 +112,8 @@ class CcxtSource:
         """Return the exchange's clock, ms; this machine's for an exchange that does not tell the time."""
         local = time.time_ns() // 1_000_000
         now = local
-        if self._open().has.get("fetchTime"):
-            now = int(await self._ask("fetch_time", self._exchange.fetch_time))
+        if self._exchange.has.get("fetchTime"):
+            now = int(await self._transport.ask("fetch_time", self._exchange.fetch_time))
         self._ahead_ms = now - time.time_ns() // 1_000_000
         return now
 
@@ -141,7 +121,9 @@ class CcxtSource:
         """Return the symbols of this market; one that ccxt knows to be inactive has the status BREAK."""
         async with self._info_lock:
             if self._info is None or refresh:
-                markets = await self._ask("load_markets", lambda: self._open().load_markets(refresh))
+                markets = await self._transport.ask(
+                    "load_markets", lambda: self._exchange.load_markets(refresh)
+                )
                 self._info = [
                     SymbolInfo(
                         str(entry["symbol"]),
@@ -156,10 +138,10 @@ class CcxtSource:
 
     async def ticker_24h(self, symbols: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the 24-hour figures as far as the exchange tells them: `wire.TICKER_SCHEMA`, without trades."""
-        if not self._open().has.get("fetchTickers"):
+        if not self._exchange.has.get("fetchTickers"):
             return TICKER_SCHEMA.to_frame()
         wanted = None if symbols is None else list(symbols)
-        tickers = await self._ask("fetch_tickers", lambda: self._exchange.fetch_tickers(wanted))
+        tickers = await self._transport.ask("fetch_tickers", lambda: self._exchange.fetch_tickers(wanted))
         rows = [
             (
                 name,
@@ -253,7 +235,7 @@ class CcxtSource:
                 raise ccxt_errors.Unreadable("the answer could not be read")
             return rows
 
-        rows = await self._ask(f"fetch_ohlcv {symbol} {interval} since={since} limit={most}", ask)
+        rows = await self._transport.ask(f"fetch_ohlcv {symbol} {interval} since={since} limit={most}", ask)
         return [row for row in rows if (open_time(row) or since) >= since]
 
     async def _check(self, symbol: str, interval: str) -> None:
@@ -278,68 +260,6 @@ class CcxtSource:
             return bool(entry.get("spot"))
         return bool(entry.get("swap") and entry.get("linear"))
 
-    async def _ask(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Call ccxt until there is an answer or no hope of one."""
-        self._open()
-        for attempt in range(1, self._attempts + 1):
-            try:
-                async with self._slots:
-                    found = await call()
-                self.traffic.trouble = ""
-                return found
-            except errors.ExchangeError:
-                raise
-            except Exception as error:
-                self._note_pause(error, attempt)
-                if not ccxt_errors.worth_another_try(error) or attempt == self._attempts:
-                    raise ccxt_errors.explained(error, self.name, what, attempt) from error
-                self.traffic.retries += 1
-                self._tell_trouble(error, attempt)
-                if not ccxt_errors.says_too_many(error):
-                    wait = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt)
-                    await asyncio.sleep(random.uniform(0.0, wait))  # noqa: S311 - no secret
-        raise AssertionError("unreachable: the last attempt raises")
-
-    def _tell_trouble(self, error: Exception, attempt: int) -> None:
-        """Say what is wrong once a second attempt has failed."""
-        logger.debug("%s attempt %d: %s", self.name, attempt, error)
-        if attempt >= 2:
-            again = f"trying again ({attempt + 1} of {self._attempts})"
-            self.traffic.trouble = f"exchange: {type(error).__name__}, {again}"
-            logger.warning("%s: %s", self.name, self.traffic.trouble)
-
-    def _note_pause(self, error: Exception, attempt: int) -> None:
-        """Hold back every request to this exchange for as long as it has asked for."""
-        if ccxt_errors.says_too_many(error):
-            told = ccxt_errors.retry_after_s(self._exchange.last_response_headers)
-            self._budget.pause(_TOO_MANY_BASE_S * 2**attempt if told is None else told)
-
-    def _count_requests(self) -> None:
-        """Let every HTTP request that ccxt sends be counted, and wait where the exchange has forbidden any."""
-        send = self._exchange.fetch
-
-        async def counted(*arguments: Any, **named: Any) -> Any:
-            await self._sit_out()
-            started = time.perf_counter()
-            self.traffic.requests += 1
-            try:
-                return await send(*arguments, **named)
-            finally:
-                self.traffic.waited_s += time.perf_counter() - started
-
-        self._exchange.fetch = counted
-
-    async def _sit_out(self) -> None:
-        while (pause := self._budget.paused_s()) > 0:
-            if pause > self._patience_s:
-                raise errors.RateLimitedError(
-                    f"the exchange forbids requests for another {math.ceil(pause)} s",
-                    where=self.name,
-                    remedy="run again after that; what has been received so far is stored",
-                )
-            await asyncio.sleep(min(pause, 1.0))
-
-    def _open(self) -> Any:
-        if self._exchange is None:
-            raise RuntimeError("use CcxtSource within `async with`")
-        return self._exchange
+    @property
+    def _exchange(self) -> Any:
+        return self._transport.exchange

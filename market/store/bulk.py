@@ -87,11 +87,10 @@ def write_bulk(
 def _rows(interval: str, good: pl.DataFrame, symbol_ids: Mapping[str, int]) -> _Rows:
     runs = good["symbol"].rle().struct.unnest()
     numbers = np.fromiter(map(symbol_ids.__getitem__, runs["value"].to_list()), np.int64, runs.height)
-    numbers = np.repeat(numbers, runs["len"].to_numpy())
+    counts = runs["len"].cast(pl.Int64).to_numpy()
     open_time = good["open_time"].to_numpy()
-    days = spans.place(numbers, open_time - open_time % DAY_MS)
-    first = np.flatnonzero(np.concatenate((np.ones(min(len(days), 1), bool), days[1:] != days[:-1])))
-    return _Rows(interval, good, numbers, open_time, first)
+    first = manifest.day_starts(counts, open_time)
+    return _Rows(interval, good, np.repeat(numbers, counts), open_time, first)
 
 
 def _free(transaction: Transaction, rows: _Rows) -> NDArray[np.bool_]:
@@ -104,12 +103,12 @@ def _free(transaction: Transaction, rows: _Rows) -> NDArray[np.bool_]:
         return np.zeros(len(rows.first), bool)
     step = rows.step
     last = np.append(rows.first[1:], len(rows.numbers)) - 1
-    days = spans.place(rows.numbers, rows.open_time - rows.open_time % DAY_MS)[rows.first]
+    opened, closed = rows.open_time[rows.first] % DAY_MS, rows.open_time[last] % DAY_MS
+    days = spans.place(rows.numbers[rows.first], rows.open_time[rows.first] - opened)
     pitch = max(step, DAY_MS)
     follows = np.concatenate(([False], days[1:] - days[:-1] <= pitch)) & np.concatenate(
         ([False], rows.numbers[rows.first][1:] == rows.numbers[rows.first][:-1])
     )
-    opened, closed = rows.open_time[rows.first] % DAY_MS, rows.open_time[last] % DAY_MS
     begins = (opened < step) | follows
     ends = (closed + step >= DAY_MS) | np.append(follows[1:], False)
     ids = np.unique(rows.numbers[rows.first]).tolist()
@@ -132,10 +131,17 @@ def _publish(
     filed = rows.frame if free.all() else rows.frame.filter(pl.Series(_chosen(rows, free)))
     filed = filed.with_columns(
         (pl.col("open_time") + (rows.step - 1)).alias("close_time"),
-        *(pl.col(name) + 0.0 for name in _FLOATS),  # -0.0 becomes 0.0, as in hot bars
+        *(
+            pl.col(name) + 0.0 for name in _FLOATS if _may_be_minus(filed[name])
+        ),  # -0.0 becomes 0.0, as in hot bars
     )
     sizes = np.diff(np.append(rows.first, len(rows.numbers)))[free]
     return [files.publish(rows.interval, part, symbol_ids) for part in _cut(filed, sizes)]
+
+
+def _may_be_minus(values: pl.Series) -> bool:
+    """Tell whether any value has a minus, or cannot be looked at cheaply."""
+    return bool(values.null_count() or np.signbit(values.to_numpy()).any())
 
 
 def _cut(filed: pl.DataFrame, sizes: Int64s) -> Iterator[pl.DataFrame]:
@@ -160,7 +166,7 @@ def _commit(
     chosen = _chosen(rows, free)
     if new:
         manifest.swap(transaction, new, [])
-        _cover(transaction, rows, chosen)
+        _cover(transaction, rows, free)
     if chosen.all():
         return WriteResult(rows.frame.height, 0, 0)
     rest = pack(rows.frame.filter(pl.Series(~chosen)), symbol_ids)
@@ -168,8 +174,9 @@ def _commit(
     return WriteResult(result.rows_inserted + int(chosen.sum()), result.rows_updated, result.rows_unchanged)
 
 
-def _cover(transaction: Transaction, rows: _Rows, chosen: NDArray[np.bool_]) -> None:
+def _cover(transaction: Transaction, rows: _Rows, free: NDArray[np.bool_]) -> None:
     """Extend the coverage by the bars that went into files, take them out of the ledger, and tell of the change."""
+    chosen = slice(None) if free.all() else _chosen(rows, free)
     opened = rows.open_time[chosen]
     start, end = int(opened.min()), int(opened.max()) + rows.step
     places = spans.place(rows.numbers[chosen], opened)
@@ -178,5 +185,5 @@ def _cover(transaction: Transaction, rows: _Rows, chosen: NDArray[np.bool_]) -> 
     known = coverage.load(transaction, rows.interval, ids, start, end)
     coverage.extend(transaction, rows.interval, known, added)
     gaps.heal(transaction, rows.interval, added, start, end)
-    days = np.unique(opened - opened % DAY_MS).tolist()
+    days = np.unique(rows.open_time[rows.first[free]] // DAY_MS * DAY_MS).tolist()
     revision.record(transaction, rows.interval, days, start, end)

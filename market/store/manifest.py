@@ -71,15 +71,29 @@ class Owners:
         return np.where(row >= 0, self.file_ids[row], UNREGISTERED)
 
 
-def days_of(symbol_id: Int64s, open_time: Int64s, step: int) -> Int64s:
+def days_of(symbol_id: Int64s, counts: Int64s, open_time: Int64s, step: int) -> Int64s:
     """Return the spans of days that hold these bars, on the common line, (n, 2).
 
     Days that follow each other become one span; so do those of bars of more than a day that do.
+
+    Parameters
+    ----------
+    symbol_id, counts : int64 (runs,)
+        Symbols in the order of the bars, and how many bars each has there.
+    open_time : int64 (bars,)
     """
-    days = spans.place(symbol_id, open_time - open_time % DAY_MS)
-    if len(days):  # bars of a day follow each other mostly: few are left to be sorted
-        days = np.unique(days[np.concatenate(([True], days[1:] != days[:-1]))])
+    first = day_starts(counts, open_time)  # few rows, where bars of a day follow each other
+    numbers = symbol_id[np.searchsorted(np.cumsum(counts), first, side="right")]
+    days = np.unique(spans.place(numbers, open_time[first] - open_time[first] % DAY_MS))
     return spans.merge(spans.runs(days, max(step, DAY_MS)))
+
+
+def day_starts(counts: Int64s, open_time: Int64s) -> Int64s:
+    """Return the first row of each stretch of bars of one symbol and day, ascending."""
+    day = open_time // DAY_MS
+    changes = np.flatnonzero(day[1:] != day[:-1]) + 1
+    runs = np.cumsum(counts) - counts
+    return np.union1d(runs[counts > 0], changes)
 
 
 def files(transaction: Transaction, interval: str | None, start: int, end: int) -> list[ColdFile]:

@@ -44,14 +44,14 @@ class ObjectStore(Protocol):
     def scratch(self) -> Path:
         """A folder on this machine for files that are about to be put, near enough not to be copied."""
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: bytes | memoryview | Path) -> None:
         """Store an object, durable and whole when this returns; nobody ever sees a part of it.
 
         Parameters
         ----------
         name : str
             Relative, with ``/`` between its parts.
-        data : bytes or Path
+        data : bytes, memoryview or Path
             The content, or a file with it, which stays and must not be written to afterwards.
         """
 
@@ -141,7 +141,7 @@ class LocalFolder:
         """The folder itself: a file in it is linked, not copied, when it is put."""
         return self.folder
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: bytes | memoryview | Path) -> None:
         """See `ObjectStore.put`: temporary file, fsync, rename, fsync of the folder."""
         path = self._path(name)
         with _explained(path), _staged(path, data) as staged:
@@ -254,7 +254,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staged(path: Path, data: bytes | Path) -> Iterator[Path]:
+def _staged(path: Path, data: bytes | memoryview | Path) -> Iterator[Path]:
     """Give a temporary file beside `path` that holds the data, durably; it is gone afterwards."""
     _make_folder(path.parent)
     staged = path.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}{_TEMPORARY}")

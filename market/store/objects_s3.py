@@ -119,8 +119,10 @@ class S3Bucket:
         """The folder of temporary files."""
         return Path(tempfile.gettempdir())
 
-    def put(self, name: str, data: bytes | Path) -> None:
+    def put(self, name: str, data: bytes | memoryview | Path) -> None:
         """See `ObjectStore.put`: one request, or parts that become an object in the last one."""
+        if isinstance(data, memoryview):  # obstore would take it for a row of parts
+            data = bytes(data)
         with self.explained(name):
             obstore.put(
                 self._store, checked_name(name), data, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE

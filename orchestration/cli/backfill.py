@@ -30,4 +30,6 @@ def run_backfill(start: str, end: str | None, symbols: str | None, intervals: st
     if first is not None and first >= now and not on_loopback(settings.exchange_url or ""):
         raise future_start(first, now, "--start")
     config = {name: value for name, value in wish.items() if value is not None}
-    return run_and_report("ingest", {"ops": {"klines": {"config": config}}})
+    chosen = None if symbols is None else ("klines",)  # the universe says which symbols where none are named
+    wanted = {"ops": {"klines": {"config": config}}}
+    return run_and_report("ingest", wanted, called="backfill", assets=chosen)

@@ -56,7 +56,7 @@ def _nothing(home: Home, intervals: list[str] | None, symbols: list[str] | None,
         return f"no gaps that match: no bars of {', '.join(missing)} are stored"
     unknown = [name for name in symbols or () if name not in {symbol for symbol, _ in held}]
     if unknown:
-        return f"no gaps that match: no bars of {', '.join(unknown)} are stored (symbols are in capitals)"
+        return f"no gaps that match: no bars of {', '.join(unknown)} are stored"
     if cause is not None:
         return f"no gaps that match: none has the cause {cause}"
     chosen = " that match" if (intervals, symbols) != (None, None) else ""

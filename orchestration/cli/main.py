@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from assets.interrupts import INTERRUPTED, forget_exec
 from orchestration.cli import models
 
 app = typer.Typer(
@@ -197,8 +198,9 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        forget_exec()
         print("\ninterrupted; what was done is kept, run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import yaml
 
 from assets.errors import AssetError, SettingsError
 from assets.exchange_process import exchange_started_beside
+from assets.interrupts import interrupted, noting_interrupts
 from assets.progress import watch_progress
 from assets.settings import Settings, load_settings
+from assets.source import require_source
 from orchestration.cli.output import console
 
 LOCATIONS = {
@@ -34,8 +36,10 @@ class RecordsError(AssetError):
     """Dagster's own database cannot be used."""
 
 
-def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
+def run_job(job: str, config: dict[str, Any] | None = None, assets: Sequence[str] | None = None) -> Any:
     """Run one job in this process and record it in this home's instance.
+
+    The first Ctrl-C ends it where it is safe to; a second one ends the process at once.
 
     Parameters
     ----------
@@ -43,24 +47,35 @@ def run_job(job: str, config: dict[str, Any] | None = None) -> Any:
         Its name; see `LOCATIONS`.
     config
         Dagster run config; None for the defaults.
+    assets
+        Only these of the job's assets, with their checks; None for all.
 
     Returns
     -------
     dagster.ExecuteInProcessResult
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It was ended by Ctrl-C.
     """
     _require_job(job)
     settings = load_settings()
     watch_progress()
-    with _exchange_beside(job, settings) as wait_for_exchange:
-        return _run_in_process(job, config, settings, wait_for_exchange)
+    with noting_interrupts(end_on_second=True), _exchange_beside(job, settings) as wait_for_exchange:
+        return _run_in_process(job, config, assets, settings, wait_for_exchange)
 
 
 def _run_in_process(
-    job: str, config: dict[str, Any] | None, settings: Settings, wait_for_exchange: Callable[[], None]
+    job: str,
+    config: dict[str, Any] | None,
+    assets: Sequence[str] | None,
+    settings: Settings,
+    wait_for_exchange: Callable[[], None],
 ) -> Any:
     import importlib  # Dagster takes seconds to load, and no other command waits for it
 
-    from dagster import DagsterExecutionInterruptedError, DagsterInvalidConfigError
+    from dagster import AssetKey, DagsterExecutionInterruptedError, DagsterInvalidConfigError
 
     from orchestration.instance import dagster_home, open_instance
 
@@ -73,6 +88,7 @@ def _run_in_process(
             result = definition.execute_in_process(
                 instance=instance,
                 run_config={**(config or {}), **_QUIET},
+                asset_selection=None if assets is None else [AssetKey(name) for name in assets],
                 raise_on_error=False,
                 tags={"klinecast/started_from": "command line"},
             )
@@ -90,7 +106,7 @@ def _run_in_process(
             where="KLINECAST_DATABASE_URL" if settings.database else str(dagster_home(settings)),
             remedy="free some space, mend the folder's permissions, or see whether the database answers",
         ) from None
-    if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
+    if not result.success and interrupted():  # whatever the failure became on its way through other code
         raise KeyboardInterrupt
     return result
 
@@ -140,15 +156,6 @@ def _record_errors() -> tuple[type[Exception], ...]:
     return SQLAlchemyError, DagsterPostgresException
 
 
-def _interrupted(error: Any) -> bool:
-    """Tell whether Ctrl-C is at the root of a step's failure."""
-    while error is not None:
-        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
-            return True
-        error = error.cause or error.context
-    return False
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text())
@@ -184,20 +191,34 @@ def failures_of(result: Any) -> list[str]:
     return told
 
 
-def _beginning(job: str, settings: Settings) -> str:
+def _beginning(called: str, settings: Settings, job: str) -> str:
     """Say what is about to happen, before anything that takes a while."""
     source = f" from {settings.exchange_url or 'the built-in exchange'}" if job == "ingest" else ""
-    return f"{job}: state in {settings.home}{source}; loading Dagster ..."
+    more = " and TensorFlow" if "training" in LOCATIONS[job] else ""
+    return f"{called}: state in {settings.home}{source}; loading Dagster{more} ..."
 
 
-def run_and_report(job: str, config: Path | dict[str, Any] | None = None) -> int:
-    """Run one job with a run config (or a file with one), tell how it went, and return the exit code."""
+def run_and_report(
+    job: str,
+    config: Path | dict[str, Any] | None = None,
+    *,
+    called: str | None = None,
+    assets: Sequence[str] | None = None,
+) -> int:
+    """Run one job with a run config (or a file with one), tell how it went, and return the exit code.
+
+    `called` is what the person who waits calls it, where that is not the job's name; `assets` as for `run_job`.
+    """
+    called = called or job
     out = console(stderr=True)
     started = time.perf_counter()
     _require_job(job)
     wanted = _read_config(config) if isinstance(config, Path) else config
-    out.print(_beginning(job, load_settings()), highlight=False, markup=False)
-    result = run_job(job, wanted)
+    settings = load_settings()
+    if job == "ingest":
+        require_source(settings)
+    out.print(_beginning(called, settings, job), highlight=False, markup=False)
+    result = run_job(job, wanted, assets)
     seconds = time.perf_counter() - started
     for event in result.get_asset_materialization_events():
         summary = event.materialization.metadata.get("summary")
@@ -205,7 +226,7 @@ def run_and_report(job: str, config: Path | dict[str, Any] | None = None) -> int
             name = event.materialization.asset_key.to_user_string()
             out.print(f"  {name:<13} {summary.value}", highlight=False, markup=False)
     if result.success:
-        out.print(f"{job} done in {seconds:.1f} s (run {result.run_id[:8]})")
+        out.print(f"{called} done in {seconds:.1f} s (run {result.run_id[:8]})")
         return 0
     for message in failures_of(result):
         print(f"klinecast: {message}", file=sys.stderr)

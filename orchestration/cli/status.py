@@ -51,6 +51,8 @@ def _print_verdict(out: Console, home: Home, readiness: Readiness) -> None:
 def _print_bars(out: Console, home: Home) -> None:
     with home.existing_store() as store:
         spans = store.spans()
+    if spans.is_empty():
+        return
     rows = spans.group_by("kline_interval", maintain_order=True).agg(
         symbols=pl.col("symbol").n_unique(),
         bars=pl.col("rows").sum(),

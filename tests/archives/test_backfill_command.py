@@ -38,8 +38,12 @@ def test_a_span_of_history_from_archives(served: RunningExchange, home: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert "from 1 archive file)" in done.stderr
-    assert "ingest done" in done.stderr
-    assert served.info()["served"]["routes"]["/data/"]["requests"] == 2
+    assert done.stderr.startswith("backfill: state in") and "backfill done" in done.stderr
+    assert "ingest" not in done.stderr
+    routes = served.info()["served"]["routes"]
+    assert routes["/data/"]["requests"] == 2
+    assert routes["/api/v3/time"]["requests"] == 2, "before, and again after files, which may take hours"
+    assert "/api/v3/ticker/24hr" not in routes, "symbols that are named need no universe"
     with KlineStore.open(home) as store:
         (held,) = store.spans().rows(named=True)
         (file,) = store.archives()

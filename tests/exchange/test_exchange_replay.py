@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,40 @@ def test_a_served_replay_lives_in_its_own_time(shared_data):
         assert float(ticker["lowPrice"]) <= float(ticker["lastPrice"]) <= float(ticker["highPrice"])
         symbol = running.call("GET", "/api/v3/exchangeInfo?symbol=BTCUSDT")["symbols"][0]
         assert (symbol["baseAsset"], symbol["quoteAsset"]) == ("BTC", "USDT")
+
+
+def test_time_stops_where_the_recording_ends(shared_data):
+    folder = shared_data / "klines" / "binance_spot_12col"
+    end = ReplayMarket(folder).end_ms
+    with start_exchange(replay=folder, now=end - HOUR_MS, speed=1e6) as running:
+        time.sleep(0.01)  # ten thousand seconds there
+        info = running.info()
+        assert (info["now_ms"], info["speed"]) == (end, 0), "nobody asks for bars that nobody has recorded"
+        assert running.set_clock(now_ms=end + HOUR_MS) == end + HOUR_MS, (
+            "set to a later time, it stands there"
+        )
+        assert running.call("GET", "/api/v3/time")["serverTime"] == end + HOUR_MS
+    with start_exchange(replay=folder) as running:
+        assert (running.info()["now_ms"], running.info()["speed"]) == (end, 0)
+
+
+def test_a_symbol_is_traded_as_long_as_its_recordings_go_on(tmp_path):
+    day = 24 * HOUR_MS
+    for name, bars in {"AAAUSDT_1h": 100, "BBBUSDT_1h": 40, "BBBUSDT_4h": 20, "CCCUSDT_1h": 99}.items():
+        length = HOUR_MS if name.endswith("1h") else 4 * HOUR_MS
+        columns = {field: [1.0] * bars for field in FULL[:5]}
+        write_bars(tmp_path / f"{name}.parquet", open_time=[at * length for at in range(bars)], **columns)
+    market = ReplayMarket(tmp_path)
+
+    def states(hours: int) -> dict[str, str]:
+        return {each.symbol: each.status for each in market.instruments(hours * HOUR_MS)}
+
+    assert market.end_ms == 100 * HOUR_MS
+    assert states(40) == {"AAAUSDT": "TRADING", "BBBUSDT": "TRADING", "CCCUSDT": "TRADING"}
+    assert states(41)["BBBUSDT"] == "HALT", "its hours have ended, its four hours go on"
+    assert states(100) == {"AAAUSDT": "TRADING", "BBBUSDT": "HALT", "CCCUSDT": "HALT"}
+    assert states(104) == {"AAAUSDT": "HALT", "BBBUSDT": "BREAK", "CCCUSDT": "HALT"}
+    assert set(states(100 + day // HOUR_MS).values()) == {"BREAK"}
 
 
 def test_floats_are_written_shortest_and_without_exponent():

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from market import ingest_run, rate_limit, transport
+from market import progress, rate_limit, transport
 from market.client_errors import (
     BannedError,
     FirewallError,
@@ -145,6 +145,35 @@ def test_what_could_not_be_fetched_is_ledgered_asked_for_at_every_run_and_heals(
     assert is_complete(store, served, bad)
 
 
+def test_a_question_for_the_listing_that_fails_is_ledgered_too(
+    served: RunningExchange, store: KlineStore
+) -> None:
+    bad, good = served.info()["symbols"][:2]
+    start = (
+        NOW - NOW % MINUTE - 9_000 * MINUTE
+    )  # long enough to ask for the first bar of all, before any other
+    served.add_fault(path="/api/v3/klines", symbol=bad, status=500, count=2)
+    report = ingest_sync(served.url, store, [bad, good], ["1m"], start=start, attempts=2)
+    assert [failure.symbol for failure in report.failures] == [bad]
+    [row] = store.gaps("1m", [bad]).rows(named=True)
+    assert (row["start_time"], row["cause"]) == (start, "fetch_failed")
+    assert (row["end_time"] - start) // MINUTE == report.to_frame()["failed"].sum() == 9_000
+    assert ingest_sync(served.url, store, [bad, good], ["1m"], start=start).failures == []
+    assert store.gaps("1m", [bad]).filter(cause="fetch_failed").is_empty()
+
+
+def test_what_failed_heals_although_the_history_has_moved_on(
+    served: RunningExchange, store: KlineStore
+) -> None:
+    bad, good = served.info()["symbols"][:2]
+    served.add_fault(path="/api/v3/klines", symbol=bad, status=500, count=None)
+    ingest_sync(served.url, store, [bad, good], ["1m"], start=START, attempts=1)
+    served.clear_faults()
+    ingest_sync(served.url, store, [bad, good], ["1m"], start=START + 100 * MINUTE)
+    assert store.gaps("1m", [bad]).filter(cause="fetch_failed").is_empty()
+    assert is_complete(store, served, bad)
+
+
 def test_a_symbol_that_does_not_exist_is_no_gap(served: RunningExchange, store: KlineStore) -> None:
     symbol = served.info()["symbols"][0]
     ingest_sync(served.url, store, [symbol, "NOPEUSDT"], ["1m"], start=START)
@@ -158,21 +187,25 @@ def test_trouble_that_lasts_is_told_while_it_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(transport, "_full_jitter", lambda attempt: 0.1)
-    monkeypatch.setattr(ingest_run, "_TROUBLE_S", 0.01)
+    monkeypatch.setattr(progress, "LOOK_S", 0.01)
     symbol = served.info()["symbols"][0]
     served.add_fault(path="/api/v3/klines", status=500, count=3)
-    details = []
+    told = []
     with caplog.at_level(logging.WARNING):
-        ingest_sync(served.url, store, [symbol], ["1m"], start=NOW - 100 * MINUTE,
-                    progress=lambda progress: details.append(progress.detail))  # fmt: skip
+        ingest_sync(served.url, store, [symbol], ["1m"], start=NOW - 100 * MINUTE, progress=told.append)
     wanted = [
         "exchange answers HTTP 500, trying again (3 of 6)",
         "exchange answers HTTP 500, trying again (4 of 6)",
     ]
-    assert [detail for detail in details if "HTTP" in detail] == wanted
-    assert all(text in caplog.text for text in wanted)
-    assert "trying again (2 of 6)" not in caplog.text
-    assert details[-1] == f"{symbol} 1m"
+    assert [report.trouble for report in told if report.trouble] == wanted
+    assert caplog.text == "", "it is told once: by the progress, not by a log beside it"
+    assert told[-1].detail == f"{symbol} 1m"
+    served.add_fault(path="/api/v3/time", status=500, count=3)
+    with caplog.at_level(logging.WARNING):
+        ingest_sync(served.url, store, [symbol], ["1m"], start=NOW - 100 * MINUTE)
+    assert [record.message for record in caplog.records] == [f"{served.url}: {text}" for text in wanted], (
+        "without a progress there is the log"
+    )
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,27 @@ def test_a_delisted_symbol_is_not_asked_for_at_every_run(exchange, update, store
     assert opens(store)[-1] == NOW + 26 * HOUR - MINUTE
 
 
+def test_what_ended_is_told_from_what_went_on_later(exchange, update, store) -> None:
+    """Not traded today: years are asked for in pieces, one of which ends in a hole, another after the last bar."""
+    hole, end = (START + 500 * MINUTE, START + 900 * MINUTE), START + 1_500 * MINUTE
+    exchange.fill("AAAUSDT", "1m", START, end, without=range(*hole, MINUTE))
+    exchange.status["AAAUSDT"] = "BREAK"
+    update(end=START + 800 * MINUTE)
+    assert ledger(store) == [(hole[0], START + 800 * MINUTE, "outage")]
+    report = update(end=START + 2_000 * MINUTE)
+    assert opens(store)[-1] == end - MINUTE and not report.total("pending"), "what follows is not held back"
+    assert ledger(store)[-1] == (end, START + 2_000 * MINUTE, "not_listed_anymore")
+
+
+def test_a_long_time_after_the_end_has_one_cause_throughout(exchange, update, store) -> None:
+    start, end = NOW - 60_000 * MINUTE, NOW - 55_000 * MINUTE
+    exchange.fill("AAAUSDT", "1m", start, end)
+    exchange.status["AAAUSDT"] = "BREAK"
+    update(start=start)
+    assert len([query for query in exchange.queries if query["limit"] == "1000"]) > 8, "walked in lanes"
+    assert {cause for _, _, cause in ledger(store)} == {"not_listed_anymore"}
+
+
 def test_a_halt_is_over_within_its_own_length_and_never_silent(exchange, update, store) -> None:
     end, again = NOW + 10 * MINUTE, NOW + 25 * MINUTE
     exchange.fill("AAAUSDT", "1m", START, end)

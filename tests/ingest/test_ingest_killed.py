@@ -17,7 +17,8 @@ from market.store import KlineStore
 
 NOW = 1_735_700_000_000
 MINUTE = 60_000
-START = NOW // MINUTE * MINUTE - 10_000 * MINUTE
+BARS = 40_000
+START = NOW // MINUTE * MINUTE - BARS * MINUTE
 
 # Says how many bars it was told are durable, so that none of those may be missing afterwards.
 WORKER = """
@@ -64,7 +65,7 @@ def test_killed_at_random_moments_then_completed(tmp_path: Path) -> None:
             assert stored.select("symbol", "open_time").is_duplicated().sum() == 0
             assert settled >= settled_before + told, "what was told to be durable is"
             settled_before = settled
-        assert 0 < settled_before < 3 * 10_000, "it was killed in the middle"
+        assert 0 < settled_before < 3 * BARS, "it was killed in the middle"
         exchange.clear_faults()
         with KlineStore.open(home) as store:
             ingest_sync(exchange.url, store, symbols, ["1m"], start=START)

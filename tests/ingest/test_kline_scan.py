@@ -149,9 +149,41 @@ def test_carriage_returns_and_a_last_line_without_an_end_are_lines_too() -> None
     assert kline_scan.scan_csv(b"\n") is None
 
 
-def test_a_page_that_is_no_json_is_told_at_once() -> None:
+def test_a_page_that_is_no_json_is_told_when_its_rows_are_looked_at() -> None:
+    page = parse_klines(orjson.dumps([row(0), row(60_000, trades=7)]).replace(b",7,", b",,"))
+    assert page.columns is None
+    assert not page.is_json()
+    assert read_together([page]) is None
     with pytest.raises(NotJsonError):
-        parse_klines(orjson.dumps([row(0, trades=7)]).replace(b",7,", b",,"))
+        _ = page.frame
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 2000), st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_pages_scanned_in_one_go_do_not_run_into_each_other(sizes: list[int], at: int, byte: int) -> None:
+    """One byte of one page is changed; all pages are read as the careful way reads each of them, or not at all."""
+    bodies = [orjson.dumps([row(60_000 * minute, "7.25") for minute in range(size)]) for size in sizes]
+    of, place = at % len(bodies), at % len(bodies[at % len(bodies)])
+    bodies[of] = bodies[of][:place] + bytes([byte]) + bodies[of][place + 1 :]
+    columns = kline_scan.scan_answers(bodies, sizes)
+    if columns is not None:
+        careful = [read_rows(decode(body)) for body in bodies]
+        assert columns.frame().equals(pl.concat([frame for frame, _ in careful]))
+        assert not any(malformed for _, malformed in careful)
+    assert kline_scan.scan_answers(bodies, [*sizes[:-1], sizes[-1] + 1]) is None
+
+
+@pytest.mark.parametrize("digits", range(1, 26))
+def test_numbers_of_any_length(digits: int) -> None:
+    """Words of eight digits are read at a time: every length once, in every field, whole and broken."""
+    texts = ["1234567890123456789012345"[:digits]]
+    texts += [f"{texts[0][:point]}.{texts[0][point:]}" for point in range(1, digits)]
+    page = parse_klines(orjson.dumps([row(60_000 * at, text) for at, text in enumerate(texts)]))
+    assert page.columns is not None
+    assert bits(page.frame["taker_buy_quote"]) == bits(map(float, texts))
+    lines = kline_scan.scan_csv("\n".join(line(row(60_000, text)) for text in texts).encode())
+    assert lines is not None
+    assert bits(lines.frame()["close"]) == bits(map(float, texts))
 
 
 def test_pages_that_the_scanner_has_not_seen_are_read_together_too(monkeypatch: pytest.MonkeyPatch) -> None:

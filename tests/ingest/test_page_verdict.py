@@ -33,13 +33,13 @@ def test_a_row_far_ahead_between_others_does_not_stretch_the_answer() -> None:
     rows[4] = row(START + 2_000 * MINUTE)
     found = judged(rows)
     assert found.covered_until == START + 10 * MINUTE
-    assert found.absent == [(START + 4 * MINUTE, START + 5 * MINUTE)]
+    assert found.absence.spans == [(START + 4 * MINUTE, START + 5 * MINUTE)]
 
 
 def test_a_refused_row_far_ahead_does_not_either() -> None:
     found = judged([*minutes(10), row(START + 2_000 * MINUTE, high="0.5")])
     assert found.covered_until == START + 10 * MINUTE
-    assert not found.absent
+    assert not found.absence.spans
 
 
 def test_refused_rows_at_the_end_are_settled_as_far_as_they_follow_each_other() -> None:
@@ -55,6 +55,6 @@ def test_a_page_of_refused_rows_alone_goes_on() -> None:
 
 def test_rows_of_another_time_alone_prove_no_outage() -> None:
     found = judged([row(START - at * MINUTE) for at in range(1_000, 0, -1)])
-    assert found.all_stray
+    assert found.absence.all_stray
     assert found.covered_until == START + 1_000 * MINUTE
-    assert not judged([]).all_stray
+    assert not judged([]).absence.all_stray

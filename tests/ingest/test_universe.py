@@ -46,6 +46,19 @@ def test_unknown_names_are_refused_with_near_matches(exchange: RunningExchange) 
     assert "sol-usdt: did you mean SOLUSDT?" in failure.value.remedy
 
 
+def test_a_halted_symbol_stays_and_a_delisted_one_goes(scripted, serve) -> None:
+    for name, status in {"AAAUSDT": "TRADING", "BBBUSDT": "HALT", "CCCUSDT": "BREAK"}.items():
+        scripted.fill(name, "1m", 0, 60_000)
+        scripted.status[name] = status
+
+    async def choose(selection: str) -> list[str]:
+        async with ExchangeClient(serve(scripted)) as client:
+            return sorted((await fetch_universe(client, selection))["symbol"])
+
+    assert run_sync(lambda: choose("all")) == ["AAAUSDT", "BBBUSDT"]
+    assert run_sync(lambda: choose("CCCUSDT")) == ["CCCUSDT"], "by name it can be had all the same"
+
+
 @pytest.mark.parametrize("selection", ["top:", "top:0", "top:x", "best:3", "", " , "])
 def test_what_chooses_nothing_is_refused(exchange: RunningExchange, selection: str) -> None:
     with pytest.raises(MarketError) as failure:

@@ -7,15 +7,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.clock import record_clock
 from assets.forecaster import _importance as importance_table
 from assets.judgement import judgement
+from assets.kept_metrics import METRICS_FILE, judged_already, keep_metrics, kept_metrics
 from assets.model_state import training_set_folder
 from assets.platform import Platform
 from assets.skill import in_words as in_words_of_skill
 from training.config import ForecasterConfig
 from training.controls.markets import planted_market
 from training.data.dataset import build_training_set
+from training.data.training_set import TrainingSet
 from training.judgement import Judgement, in_words
+from training.judgement.kept import RECORD_FILE, Record, find_kept, made_from
 
 SMALL = {"folds": 1, "max_windows": 300, "validation_windows": 100, "draws": 50}
 
@@ -26,6 +30,7 @@ def trained_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from kernels.compute import compute
 
     monkeypatch.setenv("KLINECAST_HOME", str(home))
+    record_clock(home, 1_735_689_600_000)
     market = planted_market(bars=900, symbols=3, seed=3)
     config = ForecasterConfig(window=8, width=8, heads=2, lstm_units=8, ff=8, hidden=8, horizon=3)
     block = compute(market, model_features())
@@ -57,6 +62,38 @@ def test_it_is_told_in_words_figures_and_a_page(trained_home: Path) -> None:
         assert line in event.metadata["words"].value
     assert "| gradient boosting |" not in event.metadata["verdicts"].value
     assert "| logistic regression |" in event.metadata["verdicts"].value
+    _is_taken_as_it_is(folder, baselines)
+
+
+def _is_taken_as_it_is(folder: Path, baselines: list[str]) -> None:
+    """The same judgement again is that one, while its files and what it was made from stay."""
+    written = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    (event,) = _run(baselines=baselines).asset_materializations_for_node("judgement")
+    assert str(event.metadata["summary"].value).startswith("already there: judged at 2025-01-01 00:00")
+    assert event.metadata["folder"].value == str(folder)
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == written
+    record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
+    found = Judgement.load(folder)
+    asked = found.settings.model_copy(update={"draws": found.settings.draws + 1})
+    data = TrainingSet.load(training_set_folder(folder.parents[2]))
+    assert made_from(data, found.config, found.settings) == record.made_from
+    assert made_from(data, found.config, asked) != record.made_from
+    assert find_kept(folder.parent, record.made_from) is not None
+    report = folder / "report.html"
+    report.write_text(report.read_text().replace("0", "1", 1))
+    assert find_kept(folder.parent, record.made_from) is None, "a damaged one is made again"
+
+
+def test_figures_are_taken_as_they_are_only_if_they_are_whole(tmp_path: Path) -> None:
+    made_of = {"weights_sha256": "a", "training_set_id": "b"}
+    figures = {"model": {"auc_sign": 0.5281}, "created_at": 7}
+    assert judged_already(tmp_path, **made_of) is None
+    keep_metrics(tmp_path, figures, **made_of)
+    assert judged_already(tmp_path, **made_of) == kept_metrics(tmp_path) == figures
+    assert judged_already(tmp_path, **made_of | {"weights_sha256": "c"}) is None
+    file = tmp_path / METRICS_FILE
+    file.write_text(file.read_text().replace("0.5281", "0.5282"))
+    assert judged_already(tmp_path, **made_of) is None
 
 
 def test_a_forecaster_judged_on_a_short_span_is_told_without_intervals() -> None:

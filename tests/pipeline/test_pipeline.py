@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
+from assets.model_bundle import exported_already
 from market.exchange.launch import RunningExchange, start_exchange
 from market.intervals import interval_ms
 from market.store import KlineStore
@@ -156,6 +157,21 @@ def test_a_corrupt_model_is_refused_by_name(made: Home, told_plainly: Callable[.
     finally:
         file.write_bytes(whole)
     made.klinecast("run", "prediction_sweep")
+
+
+def test_what_was_exported_is_there_already_unless_it_is_damaged(made: Home) -> None:
+    (forecaster,) = (made.folder / "training" / "forecasters").iterdir()
+    kept = exported_already(made.folder, forecaster, ("model.onnx", "model.int8.onnx"))
+    assert kept is not None and kept[0].parent == made.folder / "models"
+    assert {file.name for file in kept[1].files} <= set(kept[1].reports) == {"model.onnx", "model.int8.onnx"}
+    assert exported_already(made.folder, forecaster, ("model.onnx", "model.new")) is None
+    file = kept[0] / "model.onnx"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        assert exported_already(made.folder, forecaster, ("model.onnx",)) is None
+    finally:
+        file.write_bytes(whole)
 
 
 def test_the_champion_has_a_card_a_decision_and_a_place_in_the_ledger(made: Home) -> None:

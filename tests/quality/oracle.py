@@ -110,15 +110,16 @@ def _ledger(
     """Name the cause of every bar from `start` on that is not stored, and join neighbours of one cause.
 
     A bar that opened less than five minutes, or less than two intervals, ago may still come: none of the ledger's.
+    What lies after the last row lies after the end of a symbol, since no recording stops while its exchange is down.
     """
-    listing = rows[0][0] if rows else now
+    listing, last = (rows[0][0], rows[-1][0]) if rows else (now, now)
     held = {row[0] for row in stored}
     spans: list[tuple[int, int, str]] = []
     for slot in range(-(-start // length) * length, now, length):
         if slot in held or slot >= now - max(300_000, 2 * length):
             continue
-        before = slot < listing
-        cause = "refused_rows" if slot in refused else "before_listing" if before else "outage"
+        cause = "before_listing" if slot < listing else "not_listed_anymore" if slot > last else "outage"
+        cause = "refused_rows" if slot in refused else cause
         if spans and spans[-1][1] == slot and spans[-1][2] == cause:
             spans[-1] = (spans[-1][0], slot + length, cause)
         else:

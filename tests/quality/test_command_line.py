@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from assets.archives import archive_summary
 from assets.exchange_questions import chosen_symbols, exchange_time
 from assets.klines import _readable
+from assets.source import claim_source
 from market.archives.report import FileTally, TransferReport
 from market.errors import MarketError
 from market.exchange.launch import RunningExchange, start_exchange
@@ -68,6 +70,12 @@ def test_a_job_says_what_it_does_before_it_loads_dagster(
         (("--start", "2025-01-01", "--symbols", " , "), "names nothing", "--symbols"),
         (("--start", "2025-01-01", "--symbol", "BTC\udcff"), r"'BTC\udcff' is no symbol", "--symbols"),
         (("--start", "2025-01-01", "--symbols", "BTC USDT"), "'BTC USDT' is no symbol", "--symbols"),
+        (("--start", "2025-01-01", "--symbols", "BTCUSDT,ethusdt"), "did you mean ETHUSDT?", "--symbols"),
+        (("--start", "2025-01-01", "--symbols", "BTC/USDT"), "did you mean BTCUSDT?", "--symbols"),
+        (("--start", "2025-01-01", "--symbols", "--"), "'--' is not how symbols are written", "--symbols"),
+        (("--start", "2025-01-01", "--interval", "1H"), "did you mean 1h?", "--intervals"),
+        (("--start", "2025-01-01", "--interval", "5m,60m"), "did you mean 1h?", "--intervals"),
+        (("--start", "2025-01-01", "--interval", "1min"), "did you mean 1m?", "--intervals"),
         (("--start", "2025-02-01", "--end", "2025-01-01"), "there is no time between", "--start and --end"),
     ],
 )
@@ -107,8 +115,27 @@ def test_symbols_are_chosen_the_same_way_everywhere(klinecast, command: str) -> 
         assert klinecast(command, option, symbol, *more).code == 0
         odd = klinecast(command, option, "S0,\udcff", *more)
         assert odd.code == 1 and r"'\udcff' is no symbol" in odd.error and "where: --symbols" in odd.error
+    for written, meant in (("s0", "S0"), ("S-1", "S1"), ("btc/usdt", "BTCUSDT")):
+        odd = klinecast(command, "--symbols", f"S0,{written}", *more)
+        assert odd.code == 1 and f"did you mean {meant}? Symbols are written in capitals" in odd.error
+    if command == "predictions":
+        return
+    minutely = klinecast(command, "--interval", "1min", *more[2:])
+    assert minutely.code == 1 and "'1min' is unknown" in minutely.error and "mean 1m?" in minutely.error
     reversed_span = klinecast("remove", "--interval", "1m", "--start", "2000", "--end", "1000", "--yes")
     assert reversed_span.code == 1 and "there is no time between 2000 and 1000" in reversed_span.error
+
+
+def test_symbols_of_another_exchange_are_written_as_ccxt_does(klinecast) -> None:
+    claim_source(klinecast.home, "ccxt:kraken")
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0].with_columns(symbol=pl.col("symbol").replace({"S0": "XBT/USD"})))
+    assert klinecast("gaps", "--symbols", "XBT/USD,kPEPE/USD").code == 0
+    for written, meant in (("xbt-usd", "XBT/USD"), ("ETHUSDT", "ETH/USDT"), ("eth_usdt", "ETH/USDT")):
+        assert (
+            f"did you mean {meant}? Symbols are written as ccxt"
+            in klinecast("gaps", "--symbols", written).error
+        )
 
 
 def test_what_is_no_text_is_no_query(klinecast) -> None:
@@ -141,7 +168,7 @@ def served() -> RunningExchange:
 def test_trouble_is_told_while_a_single_question_is_asked_again(
     served: RunningExchange, monkeypatch: pytest.MonkeyPatch, ask
 ) -> None:
-    monkeypatch.setattr("assets.exchange_questions._LOOK_S", 0.01)
+    monkeypatch.setattr("market.progress.LOOK_S", 0.01)
     served.add_fault(status=500, count=4)
     told: list[str] = []
     ask(served.url, say=told.append)

@@ -10,24 +10,24 @@ from tests.quality.oracle import COLUMNS, LENGTHS, expect, joined, recorded_rows
 START = 1_509_836_520_000  # 2017-11-04 23:02, the first row of all
 NOW = 1_570_965_600_000  # 2019-10-13 11:20, the end of the last row
 
-# File, symbol on the exchange, first row, rows, rows of the ledger and bars that these hold after the first row. Each
-# pair but XRP_ETH ends in January 2018 or before, so its last row reaches to the end of the replay.
+# File, symbol on the exchange, first row, rows, outages and bars that these hold, bars after the last one: each pair
+# but XRP_ETH ends in January 2018 or before, and the replay goes on.
 RECORDED = [
-    ("ADA_BTC_5m", "ADABTC", 1_515_560_100_000, 5_720, 6, 178_963),
-    ("DASH_BTC_5m", "DASHBTC", 1_515_560_100_000, 5_758, 3, 178_925),
-    ("ETC_BTC_5m", "ETCBTC", 1_515_560_100_000, 5_759, 1, 178_924),
-    ("ETH_BTC_5m", "ETHBTC", 1_515_560_100_000, 5_760, 1, 178_923),
-    ("LTC_BTC_5m", "LTCBTC", 1_515_560_100_000, 5_760, 1, 178_923),
-    ("NXT_BTC_5m", "NXTBTC", 1_515_560_100_000, 5_760, 1, 178_923),
-    ("TRX_BTC_5m", "TRXBTC", 1_515_560_100_000, 5_754, 7, 178_929),
-    ("UNITTEST_BTC_1m", "UNITTESTBTC", 1_509_836_520_000, 13_681, 539, 1_005_132),
-    ("UNITTEST_BTC_30m", "UNITTESTBTC", 1_512_306_000_000, 1_920, 1, 30_667),
-    ("UNITTEST_BTC_5m", "UNITTESTBTC", 1_515_560_100_000, 5_760, 1, 178_923),
-    ("XLM_BTC_5m", "XLMBTC", 1_515_560_100_000, 5_760, 1, 178_923),
-    ("XMR_BTC_5m", "XMRBTC", 1_515_560_100_000, 5_758, 3, 178_925),
-    ("XRP_ETH_1m", "XRPETH", 1_570_752_000_000, 2_469, 675, 1_089),
-    ("XRP_ETH_5m", "XRPETH", 1_570_752_000_000, 706, 6, 6),
-    ("ZEC_BTC_5m", "ZECBTC", 1_515_560_100_000, 5_757, 3, 178_926),
+    ("ADA_BTC_5m", "ADABTC", 1_515_560_100_000, 5_720, 5, 40, 178_923),
+    ("DASH_BTC_5m", "DASHBTC", 1_515_560_100_000, 5_758, 2, 2, 178_923),
+    ("ETC_BTC_5m", "ETCBTC", 1_515_560_100_000, 5_759, 0, 0, 178_924),
+    ("ETH_BTC_5m", "ETHBTC", 1_515_560_100_000, 5_760, 0, 0, 178_923),
+    ("LTC_BTC_5m", "LTCBTC", 1_515_560_100_000, 5_760, 0, 0, 178_923),
+    ("NXT_BTC_5m", "NXTBTC", 1_515_560_100_000, 5_760, 0, 0, 178_923),
+    ("TRX_BTC_5m", "TRXBTC", 1_515_560_100_000, 5_754, 6, 6, 178_923),
+    ("UNITTEST_BTC_1m", "UNITTESTBTC", 1_509_836_520_000, 13_681, 538, 717, 1_004_415),
+    ("UNITTEST_BTC_30m", "UNITTESTBTC", 1_512_306_000_000, 1_920, 0, 0, 30_667),
+    ("UNITTEST_BTC_5m", "UNITTESTBTC", 1_515_560_100_000, 5_760, 0, 0, 178_923),
+    ("XLM_BTC_5m", "XLMBTC", 1_515_560_100_000, 5_760, 0, 0, 178_923),
+    ("XMR_BTC_5m", "XMRBTC", 1_515_560_100_000, 5_758, 2, 2, 178_923),
+    ("XRP_ETH_1m", "XRPETH", 1_570_752_000_000, 2_469, 675, 1_089, 0),
+    ("XRP_ETH_5m", "XRPETH", 1_570_752_000_000, 706, 6, 6, 0),
+    ("ZEC_BTC_5m", "ZECBTC", 1_515_560_100_000, 5_757, 2, 2, 178_924),
 ]
 SYMBOLS = sorted({symbol for _, symbol, *_ in RECORDED})
 INTERVALS = ["1m", "5m", "30m"]
@@ -38,9 +38,9 @@ def thin(replay):
     return replay("small_with_gaps", SYMBOLS, INTERVALS, START)
 
 
-@pytest.mark.parametrize(("name", "symbol", "first", "rows", "spans", "absent"), RECORDED)
+@pytest.mark.parametrize(("name", "symbol", "first", "rows", "spans", "absent", "over"), RECORDED)
 def test_every_bar_is_stored_and_every_hole_ledgered(
-    thin, name: str, symbol: str, first: int, rows: int, spans: int, absent: int
+    thin, name: str, symbol: str, first: int, rows: int, spans: int, absent: int, over: int
 ) -> None:
     interval = name.rpartition("_")[2]
     length = LENGTHS[interval]
@@ -52,8 +52,11 @@ def test_every_bar_is_stored_and_every_hole_ledgered(
     assert ledger == expected.ledger
     later = [(start, end) for start, end, cause in ledger if cause == "outage"]
     assert (len(later), sum((end - start) // length for start, end in later)) == (spans, absent)
-    earlier = [row for row in ledger if row[2] != "outage"]
+    earlier = [row for row in ledger if row[2] == "before_listing"]
     assert earlier == ([(start, first, "before_listing")] if first > start else [])
+    ended = [row for row in ledger if row[2] == "not_listed_anymore"]
+    assert sum((end - start) // length for start, end, _ in ended) == over
+    assert len(ended) == min(1, over) and all(row == ledger[-1] for row in ended)
 
 
 def test_what_was_never_recorded_is_ledgered_whole(thin) -> None:
@@ -73,7 +76,7 @@ def test_nothing_was_refused_and_no_symbol_mixed_up(thin) -> None:
     assert thin.report.failures == []
     held = thin.store.spans().select("symbol", "kline_interval", "rows").rows()
     assert sorted(held) == sorted(
-        (symbol, name.rpartition("_")[2], rows) for name, symbol, _, rows, _, _ in RECORDED
+        (symbol, name.rpartition("_")[2], rows) for name, symbol, _, rows, *_ in RECORDED
     )
     assert thin.store.verify() == []
 

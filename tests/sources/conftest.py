@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from market.exchange.launch import RunningExchange, start_exchange
+from market.sources import ccxt_transport
 from market.store import KlineStore
 
 NOW = 1_735_700_000_000
@@ -84,6 +85,12 @@ def ask() -> Iterator[Callable[..., Asker]]:
     for asker in askers:
         asker.process.kill()
         asker.process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again through ccxt after milliseconds."""
+    monkeypatch.setattr(ccxt_transport, "_BACKOFF_BASE_S", 0.005)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from assets.errors import SettingsError, SourceMismatchError
+from assets.exchange_process import exchange_for
 from assets.exchange_questions import chosen_symbols, exchange_time
 from assets.request_priority import request_priority
 from assets.settings import load_settings
-from assets.source import claim_source, source_name
+from assets.source import claim_source, require_source, source_name
 from market.client import ExchangeClient
 from market.client_errors import UnreachableError
 from market.exchange.launch import RunningExchange
@@ -74,6 +75,23 @@ def test_spot_futures_and_ccxt_bars_never_share_a_home(served: RunningExchange, 
         claim_source(tmp_path / "c", served.url)
 
 
+def test_another_market_is_refused_before_anything_is_asked(
+    served: RunningExchange, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_source(home, "https://api.example.com")
+    monkeypatch.setenv("KLINECAST_HOME", str(home))
+    for url in ("https://fapi.example.com", served.url, "ccxt:kraken", None):
+        with pytest.raises(SourceMismatchError, match=r"holds bars of https://api\.example\.com"):  # noqa: SIM117
+            with exchange_for(load_settings(exchange_url=url)):
+                pytest.fail("it would be asked now")
+    assert served.info()["served"]["total"]["requests"] == 0
+    assert [path.name for path in home.iterdir()] == ["source.json"], "nor was an exchange started"
+    with exchange_for(load_settings(exchange_url="https://api.example.com")) as url:
+        assert url == "https://api.example.com"
+    with pytest.raises(SourceMismatchError, match="USD-M futures"):
+        require_source(load_settings(exchange_url="https://api.example.com", market="usd_m"))
+
+
 def test_the_platform_asks_the_market_of_the_settings(served: RunningExchange) -> None:
     served.reset_counters()
     assert exchange_time(served.url, "usd_m") == NOW
@@ -86,7 +104,6 @@ def test_the_platform_asks_ccxt_where_it_is_named(monkeypatch: pytest.MonkeyPatc
     """No proxy answers there, so it ends in ccxt's name and what to do; no request leaves the machine."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    monkeypatch.setattr("market.sources.ccxt_source._BACKOFF_BASE_S", 0.001)
     with pytest.raises(UnreachableError) as failure:
         exchange_time("ccxt:kraken")
     assert failure.value.where == "ccxt:kraken fetch_time"
