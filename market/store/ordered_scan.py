@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -21,9 +23,10 @@ from market.store.manifest import ColdFile, Owners
 from market.store.reading import Snapshot, cold_parts
 
 _KEYS = ["symbol", "open_time"]
-_ROWS_AT_ONCE = (
-    2_000_000  # few enough for a laptop's memory, and so many that opening the files again costs little
-)
+_BYTES_AT_ONCE = 160 << 20
+"""Little for a laptop, and so much that opening the files again for the symbols that follow costs little."""
+
+_VALUE_BYTES, _NAME_BYTES = 8, 16
 LONG_RUN = 200
 """Rows; a frame of shorter runs is sorted quicker than it is put together."""
 
@@ -122,28 +125,48 @@ def _batches(
     needed = dict.fromkeys([*_KEYS, *wanted, *([] if predicate is None else predicate.meta.root_names())])
     # With both, the condition is for the first `n_rows` rows only.
     early, late = (predicate, None) if n_rows is None else (None, predicate)
-    left = n_rows
-    for names in _symbols_at_once(held):
+
+    def read(names: Sequence[str]) -> pl.DataFrame:
         ids = frozenset[int]().union(*(held[name].files for name in names))
         chosen = pl.col("symbol").is_in(names)
         parts = [cold.filter(chosen) for cold in cold_parts(snapshot.of_files(ids), cold_files, hot)]
         lazy = pl.concat([*parts, hot.lazy().filter(chosen)])
-        frame = cold_files.collect((lazy if early is None else lazy.filter(early)).select(list(needed)))
-        for rows in in_order(frame):
+        return cold_files.collect((lazy if early is None else lazy.filter(early)).select(list(needed)))
+
+    left = n_rows
+    rows_at_once = _BYTES_AT_ONCE // (_NAME_BYTES + _VALUE_BYTES * (len(needed) - 1))
+    with closing(_one_ahead(read, list(_symbols_at_once(held, rows_at_once)))) as frames:
+        for rows in (rows for frame in frames for rows in in_order(frame)):
             if left is not None:
                 rows = rows.head(left)
                 left -= rows.height
             yield (rows if late is None else rows.filter(late)).select(wanted)
-        if left == 0:
-            return
+            if left == 0:
+                return
 
 
-def _symbols_at_once(held: Mapping[str, _Holding]) -> Iterator[list[str]]:
-    """Cut the symbols, in order, into groups of about `_ROWS_AT_ONCE` bars."""
+def _one_ahead(
+    read: Callable[[Sequence[str]], pl.DataFrame], groups: Sequence[Sequence[str]]
+) -> Generator[pl.DataFrame, None, None]:
+    """Yield what is read of each group, while the next one is being read."""
+    if len(groups) == 1:
+        yield read(groups[0])
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, groups[0])
+        for group in groups[1:]:
+            frame = coming.result()
+            coming = reader.submit(read, group)
+            yield frame
+        yield coming.result()
+
+
+def _symbols_at_once(held: Mapping[str, _Holding], most: int) -> Iterator[list[str]]:
+    """Cut the symbols, in order, into groups of at most so many bars, or of one symbol."""
     group: list[str] = []
     rows = 0
     for name, holding in held.items():
-        if group and rows + holding.rows > _ROWS_AT_ONCE:
+        if group and rows + holding.rows > most:
             yield group
             group, rows = [], 0
         group.append(name)

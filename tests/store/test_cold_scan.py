@@ -22,9 +22,9 @@ def _left_to_polars(lazy: pl.LazyFrame) -> bool:
     return "PYTHON" not in lazy.explain()
 
 
-@pytest.fixture(params=[2_000_000, 6_000], ids=["at once", "in pieces"])
-def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordered_scan, "_ROWS_AT_ONCE", request.param)
+@pytest.fixture(params=[160 << 20, 300_000], ids=["at once", "in pieces"])
+def bytes_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordered_scan, "_BYTES_AT_ONCE", request.param)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def _check_lazy(store: KlineStore, bars: pl.DataFrame) -> None:
             assert_frame_equal(got, ask(bars.lazy()).collect(), check_exact=True)
 
 
-@pytest.mark.usefixtures("rows_at_once")
+@pytest.mark.usefixtures("bytes_at_once")
 def test_files_with_a_range_of_symbols_each_follow_each_other(store: KlineStore, bars: pl.DataFrame) -> None:
     for symbols in (["A", "B"], ["C"], ["D", "E"]):
         store.write("1h", bars.filter(pl.col("symbol").is_in(symbols)), bulk=True)
@@ -72,7 +72,7 @@ def test_files_with_a_range_of_symbols_each_follow_each_other(store: KlineStore,
     _check(store, bars)
 
 
-@pytest.mark.usefixtures("rows_at_once")
+@pytest.mark.usefixtures("bytes_at_once")
 def test_files_that_follow_each_other_in_time_and_hot_bars_after_them(
     store: KlineStore, bars: pl.DataFrame
 ) -> None:
@@ -84,7 +84,7 @@ def test_files_that_follow_each_other_in_time_and_hot_bars_after_them(
     _check(store, bars)
 
 
-@pytest.mark.usefixtures("rows_at_once")
+@pytest.mark.usefixtures("bytes_at_once")
 def test_symbols_that_lie_across_each_other(store: KlineStore, bars: pl.DataFrame) -> None:
     """B is in two files that interleave, and A has hot bars among its cold ones."""
     inner = pl.col("open_time").is_between(T0 + 20 * DAY, T0 + 60 * DAY, closed="left")
@@ -97,7 +97,7 @@ def test_symbols_that_lie_across_each_other(store: KlineStore, bars: pl.DataFram
     _check(store, want)
 
 
-@pytest.mark.usefixtures("rows_at_once")
+@pytest.mark.usefixtures("bytes_at_once")
 def test_many_small_files(store: KlineStore, bars: pl.DataFrame) -> None:
     for day in range(20):
         store.write("1h", bars.filter(pl.col("open_time") < T0 + (day + 1) * DAY))

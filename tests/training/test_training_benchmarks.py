@@ -10,7 +10,14 @@ import pytest
 from benchmarks.training import gpu, steps
 from benchmarks.training.flops import forward_flops, peak_flops, training_flops
 from training.config import ForecasterConfig, Normalisation
+from training.network.backend import limit_threads
 from training.network.model import build_model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known_threads() -> None:
+    """Left to itself, TensorFlow would choose; later tests of this process compare with runs in another one."""
+    limit_threads()
 
 
 def test_operations_are_those_of_the_weights_and_the_attention() -> None:
