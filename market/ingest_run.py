@@ -24,7 +24,8 @@ from market.errors import MarketError
 from market.ingest_derived import Confirmer, derivable, derive_all
 from market.ingest_plan import Request, Series, Span, next_request, plan_series, split_into_lanes, start_of
 from market.ingest_report import IngestReport, SeriesFailure, SeriesTally, all_failed
-from market.ingest_writer import IngestWriter, JudgedPage
+from market.ingest_writer import IngestWriter
+from market.judged_page import JudgedPage
 from market.page_batch import PlainPage, plain
 from market.page_verdict import Verdict, judge
 from market.progress import Progress, ProgressCallback

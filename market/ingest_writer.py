@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from market.continuity import count_jumps
-from market.ingest_plan import FETCH_FAILED, Gap, Series, count_bars, gap_frame
+from market.ingest_plan import FETCH_FAILED, Series, count_bars, gap_frame
 from market.ingest_report import REVISION_SCHEMA, IngestReport, SeriesTally
-from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, STORED_SCHEMA
+from market.judged_page import JudgedPage
+from market.klines import KLINE_COLUMNS
 from market.open_days import OpenDays, Piece
 from market.page_batch import PlainPage, read_together
-from market.page_verdict import REFUSED_SCHEMA, Absence, Verdict
 from market.source import KlineSource
+from market.stopwatch import Stopwatch
 from market.store import KlineStore
-from market.wire import KlinePage
 
 logger = logging.getLogger(__name__)
 
@@ -28,54 +28,6 @@ _PAGES_TOGETHER = 128
 _MANY_BARS = 10_000
 _GATHER_S = 1.0
 """A backfill waits so long for a batch to grow: each becomes a Parquet file and a durable transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedPage:
-    """A page on its way into the store."""
-
-    series: Series
-    page: KlinePage
-    verdict: Verdict
-    gaps: list[Gap]
-    pending: int
-
-    @classmethod
-    def of_gap(cls, series: Series, gap: Gap, settled: int | None = None) -> JudgedPage:
-        """Return what ledgers an absent span that was found without a page; by default this settles it."""
-        _, start, end, _ = gap
-        nothing = KlinePage(KLINE_SCHEMA.to_frame(), requests=0)
-        if settled is None:
-            settled = count_bars([(start, end)], series.length)
-        verdict = Verdict(
-            STORED_SCHEMA.to_frame(),
-            REFUSED_SCHEMA.to_frame(),
-            Absence([(start, end)], None, None),
-            end,
-            settled,
-            known=0,
-        )
-        return cls(series, nothing, verdict, [gap], pending=0)
-
-    @property
-    def start(self) -> int:
-        """Open time of the first bar that may be stored, ms."""
-        return self.covered_until if self.verdict.absence.first is None else self.verdict.absence.first
-
-    @property
-    def covered_until(self) -> int:
-        """The page settles everything before this time (ms)."""
-        return self.verdict.covered_until
-
-    @property
-    def settled(self) -> int:
-        """How many missing bars it settles."""
-        return self.verdict.settled
-
-    @property
-    def known(self) -> int:
-        """Good bars that were not missing."""
-        return self.verdict.known
 
 
 _Entry = tuple[PlainPage | JudgedPage, pl.DataFrame]
@@ -312,25 +264,6 @@ class IngestWriter:
         tally.weight += page.weight
         tally.seconds = time.perf_counter() - self._started
         self._on_done(done.settled, series)
-
-
-class Stopwatch:
-    """Adds up the time in which at least one thing is being done; enter it around each."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._running = 0
-        self._since = 0.0
-
-    def __enter__(self) -> None:
-        if not self._running:
-            self._since = time.perf_counter()
-        self._running += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._running -= 1
-        if not self._running:
-            self.seconds += time.perf_counter() - self._since
 
 
 def revisions(stored: pl.DataFrame, good: pl.DataFrame, interval: str) -> pl.DataFrame:

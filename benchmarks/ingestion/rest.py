@@ -42,15 +42,15 @@ _CONCURRENCY = 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is fetched: by default, five and a half weeks of 1m bars."""
+    """How much is fetched: by default, nearly three weeks of 1m bars."""
 
     symbols: int = 20
-    bars: int = 56_000
+    bars: int = 28_000
     rounds: int = 3
 
 
 FULL, QUICK = Sizes(), Sizes(symbols=8, bars=6_000, rounds=2)
-_PAGES_MB = 512  # for every page that anyone asks for: rendered once, before the clock runs
+_PAGES_MB = 256  # for every page that anyone asks for: rendered once, before the clock runs
 
 
 @dataclass
