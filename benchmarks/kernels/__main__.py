@@ -1,6 +1,6 @@
 """How fast the feature kernels are, against TA-Lib, pandas and talipp.
 
-    python -m benchmarks.kernels [--json] [--core N] [--rounds N] [--quick]
+    python -m benchmarks.kernels [--json] [--core N] [--rounds N] [--quick] [--write PAGE]
 
 All figures come from one run on one pinned core (the two-thread figure excepted); what is compared takes turns, and
 medians over the rounds are given, in wall time.
@@ -33,10 +33,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.kernels import page
 from benchmarks.kernels.peers import (
     THIRTY_ONE,
     TWENTY,
@@ -73,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="core to run on")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved repeats")
     parser.add_argument("--quick", action="store_true", help="small panels: shows that it runs, not how fast")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page docs/kernel_speed.md, too")
     options = parser.parse_args(argv)
     cores = os.sched_getaffinity(0)
     small = 20 if options.quick else 1
@@ -85,16 +88,17 @@ def main(argv: list[str] | None = None) -> int:
         figures |= first_result()
     finally:
         os.sched_setaffinity(0, cores)
-    figures["load_average"] = os.getloadavg()[0]
+    figures["load_average"] = round(os.getloadavg()[0], 2)
+    if options.write:
+        options.write.write_text(page.page(figures))
     if options.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        sys.stdout.writelines(f"{name:28s} {_say(value)}\n" for name, value in figures.items())
+        for name, value in figures.items():
+            sys.stdout.write(
+                f"{name:28s} {page.say(value):>10s} {' '.join(page.told(name, value))}".rstrip() + "\n"
+            )
     return 0
-
-
-def _say(value: float | int | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

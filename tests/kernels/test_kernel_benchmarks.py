@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.kernels.__main__ import main
+from benchmarks.kernels.page import say
 
 PROMISED = {
     "talib_discarded_ratio", "talib_kept_ratio", "pandas_ratio", "ns_per_bar_20", "copy_bandwidth_share",
@@ -12,8 +13,10 @@ PROMISED = {
 }  # fmt: skip
 
 
-def test_quick_run_prints_one_object(capsys):
-    assert main(["--json", "--quick", "--rounds", "1"]) == 0
+def test_quick_run_prints_one_object_and_writes_a_page(capsys, tmp_path):
+    assert main(["--json", "--quick", "--rounds", "1", "--write", str(tmp_path / "page.md")]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert set(figures) >= PROMISED
     assert all(figures[name] > 0 for name in PROMISED)
+    page = (tmp_path / "page.md").read_text()
+    assert all(f"| `{name}` | {say(figures[name])} |" in page for name in PROMISED)
