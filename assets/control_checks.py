@@ -11,6 +11,7 @@ from assets.model_state import forecaster_folder, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.skill import found_of_own_market
+from assets.turns import turn_at
 from training.controls.run import CONTROLS, LEAST_SHARE, ControlsReport, in_words, run_controls
 from training.controls.verdicts import NoSkill
 from training.data.training_set import TrainingSet
@@ -87,7 +88,10 @@ def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> Contr
         at, what = CONTROLS.index(name), name.replace("_", " ")
         progress.update(at, len(CONTROLS), f"{what}: getting ready")
 
-    with StepProgress(context, "controls", "controls") as progress:
+    with (
+        turn_at(folder, context.log.info),
+        StepProgress(context, "controls", "controls") as progress,
+    ):
         return run_controls(
             data,
             data.manifest.config,

@@ -14,7 +14,7 @@ from pathlib import Path
 from assets.clock import latest_known_ms
 from assets.errors import AssetError
 from assets.settings import Settings
-from assets.source import builtin_info, require_source
+from assets.source import DIRECT, builtin_info, require_source
 from assets.state_files import read_json, require_home, write_json
 from market.exchange.launch import start_exchange
 
@@ -133,7 +133,7 @@ def step_clock(url: str, now_ms: int) -> None:
         f"{url}/klinecast/v1/clock", body, {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        with DIRECT.open(request, timeout=10):
             return
     except (OSError, ValueError) as error:
         raise AssetError(

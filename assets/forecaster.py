@@ -16,6 +16,7 @@ from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.retraining import champion_forecaster, training_trial
 from assets.skill import in_words, judge
+from assets.turns import turn_at
 from assets.wording import utc
 from training.data.training_set import TrainingSet
 from training.fitting.fit import TrainedForecaster, train
@@ -51,30 +52,31 @@ def forecaster(
     folder = forecaster_folder(platform.home, data.manifest.training_set_id)
     initial, start = _start(platform.home, data, warm=config.warm_start)
     context.log.info(start)
-    with (
-        StepProgress(context, "training", "steps") as progress,
-        training_trial(platform, data, initial) as ended,
-    ):
-        progress.say("getting ready")
-        trained = train(
-            data,
-            data.manifest.config,
-            folder,
-            lambda p: progress.update(p.done, p.total, str(p)),
-            initial=initial,
-        )
-        ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
-    made_of = {
-        "weights_sha256": trained.meta.weights_sha256,
-        "training_set_id": data.manifest.training_set_id,
-    }
-    if (metrics := judged_already(trained.path, **made_of)) is not None:
-        already = f"already there: made at {utc(metrics['created_at'])}"
-        context.log.info(f"{already} from the same data and settings, and judged by the same code")
-        return dg.MaterializeResult(metadata=_metadata(trained, metrics, already) | {"start": start})
-    with StepProgress(context, "judging on the test split", "parts") as progress:
-        metrics = judge(platform, trained, data, progress.update)
-    return dg.MaterializeResult(metadata=_metadata(trained, metrics) | {"start": start})
+    with turn_at(folder, context.log.info):
+        with (
+            StepProgress(context, "training", "steps") as progress,
+            training_trial(platform, data, initial) as ended,
+        ):
+            progress.say("getting ready")
+            trained = train(
+                data,
+                data.manifest.config,
+                folder,
+                lambda p: progress.update(p.done, p.total, str(p)),
+                initial=initial,
+            )
+            ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
+        made_of = {
+            "weights_sha256": trained.meta.weights_sha256,
+            "training_set_id": data.manifest.training_set_id,
+        }
+        if (metrics := judged_already(trained.path, **made_of)) is not None:
+            already = f"already there: made at {utc(metrics['created_at'])}"
+            context.log.info(f"{already} from the same data and settings, and judged by the same code")
+            return dg.MaterializeResult(metadata=_metadata(trained, metrics, already) | {"start": start})
+        with StepProgress(context, "judging on the test split", "parts") as progress:
+            metrics = judge(platform, trained, data, progress.update)
+        return dg.MaterializeResult(metadata=_metadata(trained, metrics) | {"start": start})
 
 
 def _start(home: Path, data: TrainingSet, *, warm: bool) -> tuple[Path | None, str]:

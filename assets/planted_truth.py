@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-import urllib.request
 
 import numpy as np
 
-from assets.source import builtin_info
+from assets.source import DIRECT, builtin_info
 from training.data.training_set import TrainingSet
 
 _PAGE_BARS = 1_000
@@ -60,6 +59,6 @@ def _page(url: str, symbol: str, data: TrainingSet, start: int, end: int) -> dic
             "limit": _PAGE_BARS,
         }
     )
-    with urllib.request.urlopen(f"{url}/klinecast/v1/truth?{query}", timeout=60) as answer:  # noqa: S310
+    with DIRECT.open(f"{url}/klinecast/v1/truth?{query}", timeout=60) as answer:
         bars = json.load(answer)
     return {int(time): float(p_up) for time, p_up in zip(bars["open_time"], bars["p_up"], strict=True)}

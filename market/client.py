@@ -187,8 +187,13 @@ class ExchangeClient:
         start: int | None = None,
         end: int | None = None,
         limit: int | None = None,
+        *,
+        unread: bool = False,
     ) -> KlinePage:
-        """Return what `klines` does, with the rows that could not be read and what the answer cost."""
+        """Return what `klines` does, with the rows that could not be read and what the answer cost.
+
+        With `unread`, what looks regular at its ends is not read yet.
+        """
         limit = limit or self.max_klines
         params = {"symbol": symbol, "interval": interval, "limit": str(limit)}
         if start is not None:
@@ -196,7 +201,8 @@ class ExchangeClient:
         if end is not None:
             params["endTime"] = str(end - 1)  # the protocol's end is inclusive
         try:
-            answer = await self.get("/klines", params, _klines_weight(self._api, limit), wire.parse_klines)
+            parse = wire.put_off_klines if unread else wire.parse_klines
+            answer = await self.get("/klines", params, _klines_weight(self._api, limit), parse)
         except UnknownSymbolError as error:
             raise await self._with_suggestion(error, symbol) from error
         return answer.value.at_cost(answer.requests, answer.weight)

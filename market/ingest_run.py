@@ -219,11 +219,15 @@ class IngestRun:
         limit = self._client.best_limit(planning.count_bars(spans, series.length))
         try:
             while (request := next_request(spans, cursor, series.length, limit)) is not None:
-                page = await self._client.klines_page(
-                    series.symbol, series.interval, request.start, request.end, request.limit
-                )
+                page = await self._ask(series, request, unread=True)
                 regular = plain(page, series, spans, request)
-                verdict = None if regular is not None else self._judge(page, series, spans, request)
+                verdict = None
+                if regular is None:
+                    if (
+                        not page.is_json()
+                    ):  # damaged on its way, and nobody has looked between its ends before
+                        page = await self._ask(series, request)
+                    verdict = self._judge(page, series, spans, request)
                 self._exhausted = 0
                 if regular is not None:
                     if regular.absence.spans:
@@ -240,21 +244,33 @@ class IngestRun:
             await self._ledger_failure(series, planning.clip(spans, cursor, spans[-1][1]), error)
             raise
 
-    async def _judge_again(self, page: PlainPage) -> JudgedPage:
-        """Judge a page by itself that did not pass among others; one that was damaged is asked for once more."""
-        series, request, received = page.series, page.request, page.page
+    async def _ask(self, series: Series, request: Request, *, unread: bool = False) -> KlinePage:
+        return await self._client.klines_page(
+            series.symbol, series.interval, request.start, request.end, request.limit, unread=unread
+        )
+
+    async def _judge_again(self, page: PlainPage) -> list[JudgedPage]:
+        """Judge a page by itself that did not pass among others; one that was damaged is asked for once more.
+
+        The walk has gone on to what follows the page, so what it does not settle after all is ledgered as a failure.
+        """
+        series, request, received, until = page.series, page.request, page.page, page.covered_until
+        judged: list[JudgedPage] = []
+        settled_until = request.start
         try:
             if not received.is_json():
-                received = await self._client.klines_page(
-                    series.symbol, series.interval, request.start, request.end, request.limit
-                )
-            verdict = self._judge(received, series, page.spans, request, page.covered_until)
+                received = await self._ask(series, request)
+            verdict = self._judge(received, series, page.spans, request, until)
+            gaps, pending = await self._absences.explain(series, verdict.absence, seen_any=True)
+            judged.append(JudgedPage(series, received, verdict, gaps, pending))
+            settled_until = verdict.covered_until
         except ExchangeError as error:
             self._failures.setdefault((series.symbol, series.interval), error)
-            gap = (series.symbol, request.start, page.covered_until, planning.FETCH_FAILED)
-            return JudgedPage.of_gap(series, gap, settled=0)
-        gaps, pending = await self._absences.explain(series, verdict.absence, seen_any=True)
-        return JudgedPage(series, received, verdict, gaps, pending)
+        unsettled = planning.clip(page.spans, settled_until, until) if settled_until < until else []
+        for start, end in unsettled:
+            gap = (series.symbol, start, end, planning.FETCH_FAILED)
+            judged.append(JudgedPage.of_gap(series, gap, settled=0))
+        return judged
 
     def _judge(
         self,

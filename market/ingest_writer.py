@@ -74,7 +74,7 @@ class IngestWriter:
         report: IngestReport,
         tallies: dict[tuple[str, str], SeriesTally],
         on_done: Callable[[int, Series], None],
-        judge_again: Callable[[PlainPage], Awaitable[JudgedPage]],
+        judge_again: Callable[[PlainPage], Awaitable[list[JudgedPage]]],
         *,
         backfill: bool,
     ) -> None:
@@ -164,7 +164,8 @@ class IngestWriter:
             of_interval = [page for page in pages if page.series.interval == interval]
             frames = await asyncio.to_thread(read_together, interval, of_interval)
             if frames is None:
-                batch.judged += [await self._judge_again(page) for page in of_interval]
+                for page in of_interval:
+                    batch.judged += await self._judge_again(page)
             else:
                 batch.plain += zip(of_interval, frames, strict=True)
 

@@ -11,7 +11,6 @@ Importing Numba takes about a second, as long as a small ingest does in all: who
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ WHOLES: Final = tuple(name for name in KLINE_COLUMNS if KLINE_SCHEMA[name] == pl
 DECIMALS: Final = tuple(name for name in KLINE_COLUMNS if KLINE_SCHEMA[name] == pl.Float64)
 
 _FIELDS: Final = len(KLINE_COLUMNS) + 1
+
+_ANY_ROW: Final = b'[[1,"1","1","1","1","1",1,"1",1,"1","1","1"]]'
 
 _kernel: ModuleType | None = None
 _scanner: Callable[..., int] | None = None
@@ -80,10 +81,10 @@ def load() -> None:
         _kernel = scan_kernel
         try:
             scanner = numba.njit(nogil=True, cache=True)(scan_kernel.scan)
-        except RuntimeError:  # nowhere to keep what is compiled: it is compiled in every process
+            _run(scanner, [_ANY_ROW], 1)
+        except Exception:  # nowhere to keep what is compiled, or what was kept is damaged
             scanner = numba.njit(nogil=True)(scan_kernel.scan)
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no reason not to read bars
-            _run(scanner, [b'[[1,"1","1","1","1","1",1,"1",1,"1","1","1"]]'], 1)
+            _run(scanner, [_ANY_ROW], 1)
         _scanner = scanner
 
 

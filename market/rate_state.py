@@ -1,15 +1,13 @@
 """What is known about the use of one host's limits: in this process, or in a file for all of a user's processes.
 
 The file is small (at most 4 KiB) and is read and written whole under `flock`, which the system lets go of when its
-holder dies. A write is one `pwrite` within a page, so a kill leaves the old or the new state. It is read as mapped
-memory: at every system call another thread may take the interpreter's lock, and a request has three looks at the state.
+holder dies. A write is one `pwrite` within a page, so a kill leaves the old or the new state.
 """
 
 from __future__ import annotations
 
 import fcntl
 import math
-import mmap
 import os
 import struct
 import threading
@@ -35,7 +33,6 @@ LONGEST_BAN_S: Final = 7 * 86_400.0
 """Exchanges ban for three days at most; a longer pause is a mistake, theirs or that of a clock."""
 _FADING: Final = 0.95  # a minute; sweeps that come every quarter of an hour are still half remembered
 _KEPT_S: Final = 7 * 86_400.0
-_LOOKED_AT_S: Final = 3_600.0
 
 
 @dataclass(slots=True)
@@ -174,7 +171,6 @@ class FileMemory:
         os.register_at_fork(after_in_child=self._renew_lock)  # another thread may hold it at that moment
         self._pid = 0
         self._file = -1
-        self._looked = 0.0
         with self._lock, self._explained():
             self._open(os.getpid())
             _clear_away_old(path.parent)
@@ -187,14 +183,15 @@ class FileMemory:
             if pid != self._pid:  # a forked child would share the lock of its parent
                 self._open(pid)
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            while self._is_cleared_away():
+            while not os.fstat(self._file).st_nlink:  # cleared away meanwhile: go on with the new one
                 self._open(pid)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
-                state = _unpacked(self._map)
+                before = os.pread(self._file, _MOST_BYTES, 0)
+                state = _unpacked(before)
                 yield state
                 after = _packed(state)
-                if after != self._map[: len(after)]:
+                if after != before[: len(after)]:
                     os.pwrite(self._file, after, 0)
                     if durable:
                         os.fsync(self._file)
@@ -202,21 +199,12 @@ class FileMemory:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def resume_at(self) -> float:
-        """Return the end of the longest Retry-After; one number, which is never seen half written."""
+        """Return the end of the longest Retry-After: one number of a state that is written in one piece."""
         try:
-            with self._lock:
-                return _unpacked(self._map).resume_at
+            return _unpacked(os.pread(self._file, _MOST_BYTES, 0)).resume_at
         except OSError:
             with self._explained():
                 raise
-
-    def _is_cleared_away(self) -> bool:
-        """Tell whether the file is gone: nobody removes one that was changed within a week."""
-        now = time.monotonic()
-        if now - self._looked < _LOOKED_AT_S:
-            return False
-        self._looked = now
-        return not os.fstat(self._file).st_nlink
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
@@ -227,10 +215,6 @@ class FileMemory:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file, self._pid = os.open(self._path, flags, 0o600), pid
-        if os.fstat(self._file).st_size < _MOST_BYTES:
-            os.ftruncate(self._file, _MOST_BYTES)
-        self._map = mmap.mmap(self._file, _MOST_BYTES, prot=mmap.PROT_READ)
-        self._looked = 0.0
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -326,13 +310,11 @@ def _packed(state: BudgetState) -> bytes:
     return header + b"".join(_CLAIM.pack(pid, claim.in_flight, claim.touched) for pid, claim in claims)
 
 
-def _unpacked(data: bytes | mmap.mmap) -> BudgetState:
+def _unpacked(data: bytes) -> BudgetState:
     """Read a state; what is no state (an empty file, or what a power cut has left) is the state of a new host."""
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         return BudgetState()
-    magic, version, count, *fields = _HEADER.unpack_from(data)
-    if magic != _MAGIC or not version:
-        return BudgetState()
+    _, version, count, *fields = _HEADER.unpack_from(data)
     if version != _VERSION:
         raise OSError(f"it was written in version {version}, this klinecast knows version {_VERSION}")
     if len(data) < _HEADER.size + count * _CLAIM.size or not all(map(math.isfinite, fields)):

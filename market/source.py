@@ -81,11 +81,14 @@ class KlineSource(Protocol):
         start: int | None = None,
         end: int | None = None,
         limit: int | None = None,
+        *,
+        unread: bool = False,
     ) -> KlinePage:
         """Return the oldest bars with open_time in [start, end), at most `limit` of them, oldest first.
 
         Without `start` they are the most recent ones before `end`; without `limit` as many as one request gives.
-        An answer without a row means that there is none in [start, end), however long that is.
+        An answer without a row means that there is none in [start, end), however long that is. With `unread` the
+        page may be one whose rows nobody has looked at: the caller has to expect `wire.KlinePage.is_json` to be false.
         """
         ...
 

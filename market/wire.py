@@ -112,6 +112,8 @@ class KlinePage:
 
     def is_json(self) -> bool:
         """Tell whether it is any: a page whose rows nobody has looked at yet may not be."""
+        if self._scanned is not None:
+            return True
         try:
             return isinstance(self.rows, list)
         except NotJsonError:
@@ -199,8 +201,18 @@ def decode(body: bytes) -> Any:
         raise NotJsonError(str(error)) from error
 
 
+def put_off_klines(body: bytes) -> KlinePage:
+    """Take in a klines answer of which only the ends are looked at: what looks regular is read later, with others.
+
+    What is between the ends may even be no JSON: see `KlinePage.is_json`.
+    """
+    if is_loaded() and (outline := _outline(body)) is not None:
+        return KlinePage.unscanned(body, outline)
+    return parse_klines(body)
+
+
 def parse_klines(body: bytes) -> KlinePage:
-    """Take in a klines answer; what looks regular is read later.
+    """Take in a klines answer.
 
     Raises
     ------
@@ -208,7 +220,9 @@ def parse_klines(body: bytes) -> KlinePage:
         If the body as a whole is not a list of rows.
     """
     if is_loaded() and (outline := _outline(body)) is not None:
-        return KlinePage.unscanned(body, outline)
+        page = KlinePage.unscanned(body, outline)
+        if page.columns is not None:
+            return page
     rows = decode(body)
     if not isinstance(rows, list):
         raise ShapeError(f"expected a list of klines, got {_shorten(body)}")

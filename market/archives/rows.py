@@ -124,6 +124,8 @@ def _named(good: pl.DataFrame, file: ArchiveFile) -> pl.DataFrame:
 def _read_row_by_row(file: ArchiveFile, csv: bytes, header: bool) -> ParsedFile:
     lines = csv.decode("utf-8", "replace").removesuffix("\n").split("\n")[int(header) :]
     lines = [line.removesuffix("\r") for line in lines]
+    if not any(lines):
+        raise _not_klines(file, "it has no rows")
     readable, malformed = read_rows([_as_on_the_wire(line) for line in lines])
     unread = {row.position for row in malformed}
     texts = [line for position, line in enumerate(lines) if position not in unread]

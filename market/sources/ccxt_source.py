@@ -174,6 +174,8 @@ class CcxtSource:
         start: int | None = None,
         end: int | None = None,
         limit: int | None = None,
+        *,
+        unread: bool = False,
     ) -> KlinePage:
         """Return the oldest closed bars in [start, end), or without `start` the newest before `end`.
 

@@ -131,12 +131,15 @@ def _publish(
     filed = rows.frame if free.all() else rows.frame.filter(pl.Series(_chosen(rows, free)))
     filed = filed.with_columns(
         (pl.col("open_time") + (rows.step - 1)).alias("close_time"),
-        *(
-            pl.col(name) + 0.0 for name in _FLOATS if _may_be_minus(filed[name])
-        ),  # -0.0 becomes 0.0, as in hot bars
+        *(_without_minus(name) for name in _FLOATS if _may_be_minus(filed[name])),
     )
     sizes = np.diff(np.append(rows.first, len(rows.numbers)))[free]
     return [files.publish(rows.interval, part, symbol_ids) for part in _cut(filed, sizes)]
+
+
+def _without_minus(name: str) -> pl.Expr:
+    """Make 0.0 of -0.0, as in hot bars: equal bars have equal bytes; Polars drops a term that adds 0.0."""
+    return pl.when(pl.col(name) == 0.0).then(0.0).otherwise(pl.col(name)).alias(name)
 
 
 def _may_be_minus(values: pl.Series) -> bool:

@@ -111,6 +111,7 @@ def test_unknown_trades_are_null_as_on_the_wire() -> None:
         ("<html><body>nothing here</body></html>", "neither a kline nor the header"),
         ("time;open;high;low;close\n1;2;3;4;5\n", "neither a kline nor the header"),
         ("close_time," + HEADER + "\n" + CSV, "neither a kline nor the header"),
+        (HEADER + "\n", "it has no rows"),
         ("1,2,3\n4,5,6\n", "not one of its 2 rows is one"),
         (month_csv(MARCH, MARCH + DAY, length=60_000), "the first: close_time is not open_time + 899999"),
         (month_csv(MARCH + DAY, MARCH + 2 * DAY), "outside the day of the file"),

@@ -139,3 +139,18 @@ def test_equal_parts_are_stored_once(exported) -> None:
     wasteful = bytes(builder.Output())
     assert len(wasteful) > 1.1 * len(original)
     assert compact(read_model(wasteful)) == original
+
+
+def test_tensorflow_runs_the_file_too(exported) -> None:
+    """Its interpreter is older than LiteRT and stricter; the answers are the same but for the last bits."""
+    import tensorflow as tf
+
+    path = exported.folder / "model.int8.tflite"
+    interpreter = tf.lite.Interpreter(str(path), num_threads=1)
+    run = interpreter.get_signature_runner()
+    windows = exported.windows[:16]
+    [name] = run.get_input_details()
+    said = run(**{name: windows})
+    expected = open_exported(path)(windows)
+    for output, values in expected.items():
+        np.testing.assert_allclose(said[output], values, rtol=1e-5, atol=1e-5)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market import kline_scan
-from market.wire import NotJsonError, decode, parse_klines, read_rows, read_together
+from market.wire import NotJsonError, decode, parse_klines, put_off_klines, read_rows, read_together
 
 prices = st.decimals(min_value=0, max_value=10**12, places=8, allow_nan=False).map(lambda value: f"{value:f}")
 decimals = prices | st.from_regex(r"[0-9]{1,25}(\.[0-9]{1,25})?", fullmatch=True)
@@ -150,7 +154,10 @@ def test_carriage_returns_and_a_last_line_without_an_end_are_lines_too() -> None
 
 
 def test_a_page_that_is_no_json_is_told_when_its_rows_are_looked_at() -> None:
-    page = parse_klines(orjson.dumps([row(0), row(60_000, trades=7)]).replace(b",7,", b",,"))
+    body = orjson.dumps([row(0), row(60_000, trades=7)]).replace(b",7,", b",,")
+    with pytest.raises(NotJsonError):
+        parse_klines(body)
+    page = put_off_klines(body)
     assert page.columns is None
     assert not page.is_json()
     assert read_together([page]) is None
@@ -184,6 +191,21 @@ def test_numbers_of_any_length(digits: int) -> None:
     lines = kline_scan.scan_csv("\n".join(line(row(60_000, text)) for text in texts).encode())
     assert lines is not None
     assert bits(lines.frame()["close"]) == bits(map(float, texts))
+
+
+def test_a_damaged_cache_is_no_reason_not_to_read(tmp_path: Path) -> None:
+    """What Numba has kept was cut off, by a power cut say: it is compiled anew."""
+    script = "from market import kline_scan; kline_scan.load(); print(kline_scan.is_loaded())"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == "True\n", done.stderr
+        kept = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+        assert kept
+        for path in kept:
+            path.write_bytes(path.read_bytes()[:5])
 
 
 def test_pages_that_the_scanner_has_not_seen_are_read_together_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from market import ingest_writer, kline_scan
+from market.client import ExchangeClient
 from market.ingest import ingest_sync
 from market.intervals import DAY_MS
 from market.open_days import OpenDays, Piece
@@ -119,3 +122,86 @@ def test_a_page_that_was_damaged_on_its_way_is_asked_for_once_more(
     assert report.failures == []
     assert store.scan("1m").collect()["open_time"].to_list() == sorted(scripted.bars["AAAUSDT", "1m"])
     assert store.gaps("1m").is_empty()
+
+
+def damaging(scripted, monkeypatch, damage, times: int = 1) -> list[str]:
+    """Let the first `times` answers after the fifth day be damaged; returns which were, as they come."""
+    whole, damaged, after = scripted._klines, [], scripted.now - 10 * DAY_MS
+
+    def klines(query):
+        answer = whole(query)
+        if len(damaged) < times and int(query["startTime"]) > after and len(answer.body) > 10_000:
+            damaged.append(query["startTime"])
+            answer.body = damage(answer.body)
+        return answer
+
+    monkeypatch.setattr(scripted, "_klines", klines)
+    return damaged
+
+
+def broken(body: bytes) -> bytes:
+    return body.replace(b",7,", b",,")
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_damaged_page_with_a_hole_is_asked_for_once_more_too(scripted, serve, store, monkeypatch) -> None:
+    start = scripted.now - 15 * DAY_MS
+    holes = range(start, scripted.now, 700 * MINUTE)
+    scripted.fill("AAAUSDT", "1m", start, scripted.now, without=[at + 60 * MINUTE for at in holes])
+    damaging(scripted, monkeypatch, broken, times=2)
+    report = ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start)
+    assert report.failures == []
+    assert store.scan("1m").collect()["open_time"].to_list() == sorted(scripted.bars["AAAUSDT", "1m"])
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_what_a_page_does_not_settle_after_all_is_ledgered_as_a_failure(
+    scripted, serve, store, monkeypatch
+) -> None:
+    """Its second answer is shorter, when the walk has gone on to what follows it."""
+    start = scripted.now - 15 * DAY_MS
+    scripted.fill("AAAUSDT", "1m", start, scripted.now)
+    damaged = damaging(scripted, monkeypatch, broken)
+    whole = scripted._klines
+
+    def klines(query):
+        again = query["startTime"] in damaged
+        answer = whole(query | ({"limit": "400"} if again else {}))
+        return answer
+
+    monkeypatch.setattr(scripted, "_klines", klines)
+    report = ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start)
+    first = int(damaged[0]) + 400 * MINUTE
+    ledger = store.gaps("1m").select("start_time", "end_time", "cause").rows()
+    assert ledger == [(first, first + 600 * MINUTE, "fetch_failed")]
+    assert report.total("failed") == 600
+    assert report.total("asked") == report.total("inserted") + 600
+    monkeypatch.setattr(scripted, "_klines", whole)
+    ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start)
+    assert store.scan("1m").collect().height == 15 * DAY_MS // MINUTE
+    assert store.gaps("1m").is_empty()
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_damaged_answer_to_a_single_question_is_tried_again(scripted, serve, monkeypatch) -> None:
+    """Once the scanner is loaded, too: only pages of a walk are left unread."""
+    start = scripted.now - DAY_MS
+    scripted.fill("AAAUSDT", "1m", start, scripted.now)
+    whole, asked = scripted._klines, []
+
+    def klines(query):
+        answer = whole(query)
+        asked.append(query)
+        if len(asked) == 1:
+            answer.body = broken(answer.body)
+        return answer
+
+    monkeypatch.setattr(scripted, "_klines", klines)
+    monkeypatch.setattr("market.transport._BACKOFF_BASE_S", 0.005)
+
+    async def ask() -> int | None:
+        async with ExchangeClient(serve(scripted)) as client:
+            return await client.first_open_time("AAAUSDT", "1m")
+
+    assert asyncio.run(ask()) == start
+    assert len(asked) == 2

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from market import rate_state
 from market.errors import MarketError
 from market.rate_limit import RequestBudget, budget_of
 from market.rate_state import BudgetState, FileMemory, state_file, state_folder
@@ -54,10 +53,7 @@ def test_a_damaged_state_is_that_of_a_new_host(tmp_path: Path, left: bytes) -> N
         assert state.in_flight() == 5
 
 
-def test_states_that_nobody_uses_any_more_are_cleared_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rate_state, "_LOOKED_AT_S", 0.0)  # for this process the week goes by at once
+def test_states_that_nobody_uses_any_more_are_cleared_away(tmp_path: Path) -> None:
     idle = FileMemory(tmp_path / "idle")
     with idle.change() as state:
         state.used = 5

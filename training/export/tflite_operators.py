@@ -100,11 +100,15 @@ def vector(graph: Graph, content: np.ndarray) -> Value:
 
 
 def table(graph: Graph, content: np.ndarray) -> Value:
-    """A constant, stored as int8 with one scale and widened when the graph runs."""
+    """A constant, stored as int8 with one scale and widened when the graph runs.
+
+    By way of float32: TensorFlow's own interpreter does not make 16-bit integers of 8-bit ones, as LiteRT does.
+    """
     step = np.float32(np.abs(content).max() / 127)
     levels = np.round(content / step).astype(np.int8)
     stored = graph.stored(levels, float(step))
-    return graph.run("QUANTIZE", [stored], levels * step, range_scale(content), version=2)
+    plain = graph.run("DEQUANTIZE", [stored], (levels * step).astype(np.float32), version=2)
+    return graph.run("QUANTIZE", [plain], plain.data, range_scale(content), version=2)
 
 
 def add(graph: Graph, a: Value, b: Value, scale: float | None = None, *, relu: bool = False) -> Value:

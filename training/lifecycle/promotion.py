@@ -229,15 +229,18 @@ class _Court:
         )
 
     def _in_words(self, found: Comparison, trials: int, level: float, better: bool) -> str:
-        interval = f" [{found.interval[0]:+.4f}, {found.interval[1]:+.4f}]" if found.interval else ""
+        gained = found.difference >= 0
+        sign = 1 if gained else -1
+        ends = sorted(sign * end for end in found.interval) if found.interval else []
+        interval = f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else ""
         what = (
-            "loss lower"
+            f"loss {'lower' if gained else 'higher'}"
             if found.same_question
-            else "gain over the base rate, each on its own question, higher"
+            else f"gain over the base rate, each on its own question, {'higher' if gained else 'lower'}"
         )
         tried = f"{trials} forecaster{'' if trials == 1 else 's'} tried"
         return (
-            f"{what} by {found.difference:+.4f}{interval} than that of {self.version} on"
+            f"{what} by {abs(found.difference):.4f}{interval} than that of {self.version} on"
             f" {found.rows:,} rows of {span_days(found, self.bars.interval):.1f} days that neither has seen;"
             f" p {found.p_value:.2g} {'is' if better else 'is not'} within {level:.2g}"
             f" (out of {self.settings.level:g} for all challengers of one champion; {tried})"

@@ -1,0 +1,41 @@
+"""One run at a time at one thing: who comes second waits, says so, and then finds what the first has made."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOOK_SECONDS = 0.5
+
+
+@contextmanager
+def turn_at(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
+    """Hold a folder, which need not be there yet; the system lets go of it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    folder
+        What is held is a file beside it.
+    tell
+        Called once if another process holds it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.turn").open("a") as file:
+        told = False
+        while not _taken(file.fileno()):
+            if not told:
+                tell(f"another run is at work in {folder}: waiting for it to end")
+                told = True
+            time.sleep(_LOOK_SECONDS)
+        yield
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
