@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def require_home(home: Path) -> Path:
     HomeError
         When it cannot be made, is no folder, or cannot be written.
     """
-    probe = home / f".probe-{os.getpid()}"
+    probe = home / f".probe-{os.getpid()}-{threading.get_ident()}"  # threads look at the same time
     try:
         home.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"\0" * 4096)
@@ -34,7 +35,7 @@ def require_home(home: Path) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Publish a small JSON file in one step: a reader sees the old content or the new, never a part."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged.open("w") as stream:
