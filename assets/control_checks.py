@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.failures import explained
-from assets.model_state import forecaster_folder, training_set_folder
+from assets.model_state import forecaster_folder, forecaster_lock, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.skill import found_of_own_market
@@ -89,7 +89,7 @@ def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> Contr
         progress.update(at, len(CONTROLS), f"{what}: getting ready")
 
     with (
-        turn_at(folder, context.log.info),
+        turn_at(forecaster_lock(platform.home, data.manifest.training_set_id), context.log.info),
         StepProgress(context, "controls", "controls") as progress,
     ):
         return run_controls(

@@ -11,7 +11,7 @@ from pydantic import Field
 from assets.failures import explained
 from assets.kept_metrics import judged_already
 from assets.metadata import bar_plot, line_plot, table
-from assets.model_state import forecaster_folder, training_set_folder
+from assets.model_state import forecaster_folder, forecaster_lock, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.retraining import champion_forecaster, training_trial
@@ -52,7 +52,7 @@ def forecaster(
     folder = forecaster_folder(platform.home, data.manifest.training_set_id)
     initial, start = _start(platform.home, data, warm=config.warm_start)
     context.log.info(start)
-    with turn_at(folder, context.log.info):
+    with turn_at(forecaster_lock(platform.home, data.manifest.training_set_id), context.log.info):
         with (
             StepProgress(context, "training", "steps") as progress,
             training_trial(platform, data, initial) as ended,

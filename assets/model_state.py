@@ -17,6 +17,11 @@ def forecaster_folder(home: Path, training_set_id: str) -> Path:
     return home / "training" / "forecasters" / training_set_id
 
 
+def forecaster_lock(home: Path, training_set_id: str) -> Path:
+    """Return the file that whoever trains or judges the forecaster of one training set holds."""
+    return home / "training" / "turns" / training_set_id
+
+
 def judgement_folder(home: Path, judgement_id: str) -> Path:
     """Return the folder of one finished judgement."""
     return home / "training" / "judgements" / judgement_id

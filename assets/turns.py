@@ -12,22 +12,20 @@ _LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def turn_at(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
-    """Hold a folder, which need not be there yet; the system lets go of it when the process ends, however it ends.
+def turn_at(lock: Path, tell: Callable[[str], object]) -> Iterator[None]:
+    """Hold a lock file, which is made; the system lets go of it when the process ends, however it ends.
 
     Parameters
     ----------
-    folder
-        What is held is a file beside it.
     tell
         Called once if another process holds it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.turn").open("a") as file:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
         told = False
         while not _taken(file.fileno()):
             if not told:
-                tell(f"another run is at work in {folder}: waiting for it to end")
+                tell(f"another run is at work on the same ({lock.name}): waiting for it to end")
                 told = True
             time.sleep(_LOOK_SECONDS)
         yield
