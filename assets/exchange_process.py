@@ -14,9 +14,10 @@ from pathlib import Path
 from assets.clock import latest_known_ms
 from assets.errors import AssetError
 from assets.settings import Settings
-from assets.source import DIRECT, builtin_info, require_source
+from assets.source import builtin_info, require_source
 from assets.state_files import read_json, require_home, write_json
 from market.exchange.launch import start_exchange
+from market.loopback import DIRECT
 
 _FILE = "exchange.json"
 _USERS = "exchange.users"

@@ -7,7 +7,8 @@ import urllib.parse
 
 import numpy as np
 
-from assets.source import DIRECT, builtin_info
+from assets.source import builtin_info
+from market.loopback import DIRECT
 from training.data.training_set import TrainingSet
 
 _PAGE_BARS = 1_000

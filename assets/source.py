@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from assets.errors import SourceMismatchError
 from assets.settings import Settings
 from assets.state_files import read_json, write_json
+from market.loopback import DIRECT
 from market.source import MarketName
 
 _FILE = "source.json"
@@ -92,10 +92,6 @@ def _exchange_name(url: str) -> str:
     if info.get("kind") == "simulated":
         return _simulated(info.get("seed"))
     return url
-
-
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""No proxy of the environment is asked for an address on this machine."""
 
 
 def builtin_info(url: str) -> dict[str, Any] | None:

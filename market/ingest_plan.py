@@ -133,9 +133,8 @@ def _ledgered(
     for row in store.gaps(interval, symbols).sort("checked_time").iter_rows(named=True):
         symbol, start, end, cause = (row[name] for name in ("symbol", "start_time", "end_time", "cause"))
         inside = start < span[1] and end > span[0]
-        if (
-            cause == FETCH_FAILED
-        ):  # also before the span: a history of so many bars moves on, and the hole would stay
+        if cause == FETCH_FAILED:
+            # Also before the span: a history of so many bars moves on, and the hole would stay.
             due.setdefault(symbol, []).append((start, end))
         elif inside and looks < _LOOKS_AT_ONCE and _due(row, oldest.get(symbol), now, recheck_after_ms):
             looks += 1

@@ -48,6 +48,7 @@ from benchmarks.kernels.peers import (
     talipp_bar,
     talipp_twenty,
 )
+from benchmarks.targets import told
 from kernels.catalogue import default_features
 from kernels.compute import compute
 from kernels.engine import aligned, engine_for
@@ -94,10 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        for name, value in figures.items():
-            sys.stdout.write(
-                f"{name:28s} {page.say(value):>10s} {' '.join(page.told(name, value))}".rstrip() + "\n"
-            )
+        for name, value, *target in told(figures, page.TARGETS):
+            sys.stdout.write(f"{name:28s} {value:>10s} {' '.join(target)}".rstrip() + "\n")
     return 0
 
 

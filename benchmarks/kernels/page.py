@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from benchmarks.targets import Targets, table
+
 Figures = Mapping[str, float | int | str]
 
-TARGETS: Final[Mapping[str, tuple[str, float]]] = {
+TARGETS: Final[Targets] = {
     "talib_discarded_ratio": (">=", 7),
     "talib_kept_ratio": (">=", 14),
     "pandas_ratio": (">=", 1_500),
@@ -19,27 +21,8 @@ TARGETS: Final[Mapping[str, tuple[str, float]]] = {
 }
 
 
-def say(value: float | int | str) -> str:
-    """Return a figure with about four digits."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
-
-
-def told(name: str, value: float | int | str) -> tuple[str, str]:
-    """Return a figure's target and whether it is met; empty where it has none."""
-    if name not in TARGETS or isinstance(value, str):
-        return "", ""
-    sign, target = TARGETS[name]
-    met = value >= target if sign == ">=" else value <= target
-    return f"{sign} {target:g}", "met" if met else "missed"
-
-
 def page(figures: Figures) -> str:
     """Return the page, in Markdown."""
-    rows = [
-        f"| `{name}` | {say(value)} | {' | '.join(told(name, value))} |" for name, value in figures.items()
-    ]
     lines = [
         "# How fast features are computed",
         "",
@@ -50,9 +33,7 @@ def page(figures: Figures) -> str:
         "in one run, on one pinned core (but for `default_ns_2`); medians of runs that took turns. What each",
         "figure means is told at the head of `benchmarks/kernels/__main__.py`. Whole runs differ by a tenth.",
         "",
-        "| figure | value | target | |",
-        "|---|---:|---|---|",
-        *rows,
+        *table(figures, TARGETS),
         "",
         "The pandas version (`benchmarks/kernels/peers.py`) hands NumPy arrays to `rolling.apply`, as good",
         "practice has it. Most of its time goes into Python functions called once per bar (CCI, Aroon, WMA): that",

@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 import orjson
 
 from market.exchange.source import ExchangeSetupError
+from market.loopback import DIRECT
 
 _LISTENING: Final = "listening on "
 _TOKEN_VARIABLE: Final = "KLINECAST_EXCHANGE_TOKEN"  # noqa: S105 - the variable's name, not a secret
@@ -249,7 +250,5 @@ def _call(url: str, method: str, body: Any, token: str | None, timeout_s: float)
     headers = {"X-MBX-APIKEY": token} if token else {}
     data = None if body is None else orjson.dumps(body)
     request = urllib.request.Request(url, data=data, method=method, headers=headers)  # noqa: S310 - own address
-    # No proxy of the environment is asked for an address on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=timeout_s) as answer:
+    with DIRECT.open(request, timeout=timeout_s) as answer:
         return orjson.loads(answer.read())

@@ -120,10 +120,7 @@ def _cold_frame(
     snapshot: Snapshot, files: ColdFiles, symbols: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
     return files.collect(
-        files.scan(snapshot.files)
-        .filter(
-            pl.col("open_time").is_between(snapshot.start, snapshot.end, closed="left"),
-            pl.col("symbol").is_in(list(symbols)),
-        )
+        snapshot.within(files.scan(snapshot.files))
+        .filter(pl.col("symbol").is_in(list(symbols)))
         .select("symbol", "open_time", *columns)
     )

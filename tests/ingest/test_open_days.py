@@ -100,30 +100,6 @@ def test_only_days_that_stay_open_become_hot(scripted, serve, store, home) -> No
     assert told[-1].done == told[-1].expected
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_a_page_that_was_damaged_on_its_way_is_asked_for_once_more(
-    scripted, serve, store, monkeypatch
-) -> None:
-    start = scripted.now - 15 * DAY_MS
-    scripted.fill("AAAUSDT", "1m", start, scripted.now)
-    damaged: list[str] = []
-    whole = scripted._klines
-
-    def klines(query):
-        answer = whole(query)
-        if not damaged and int(query["startTime"]) > start + 5 * DAY_MS:
-            damaged.append(query["startTime"])
-            answer.body = answer.body.replace(b",7,", b",,")
-        return answer
-
-    monkeypatch.setattr(scripted, "_klines", klines)
-    report = ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start)
-    assert [query["startTime"] for query in scripted.queries].count(damaged[0]) == 2
-    assert report.failures == []
-    assert store.scan("1m").collect()["open_time"].to_list() == sorted(scripted.bars["AAAUSDT", "1m"])
-    assert store.gaps("1m").is_empty()
-
-
 def damaging(scripted, monkeypatch, damage, times: int = 1) -> list[str]:
     """Let the first `times` answers after the fifth day be damaged; returns which were, as they come."""
     whole, damaged, after = scripted._klines, [], scripted.now - 10 * DAY_MS
@@ -141,6 +117,20 @@ def damaging(scripted, monkeypatch, damage, times: int = 1) -> list[str]:
 
 def broken(body: bytes) -> bytes:
     return body.replace(b",7,", b",,")
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_page_that_was_damaged_on_its_way_is_asked_for_once_more(
+    scripted, serve, store, monkeypatch
+) -> None:
+    start = scripted.now - 15 * DAY_MS
+    scripted.fill("AAAUSDT", "1m", start, scripted.now)
+    damaged = damaging(scripted, monkeypatch, broken)
+    report = ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start)
+    assert [query["startTime"] for query in scripted.queries].count(damaged[0]) == 2
+    assert report.failures == []
+    assert store.scan("1m").collect()["open_time"].to_list() == sorted(scripted.bars["AAAUSDT", "1m"])
+    assert store.gaps("1m").is_empty()
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.kernels.__main__ import main
-from benchmarks.kernels.page import say
+from benchmarks.targets import say
 
 PROMISED = {
     "talib_discarded_ratio", "talib_kept_ratio", "pandas_ratio", "ns_per_bar_20", "copy_bandwidth_share",
