@@ -42,6 +42,13 @@ fit.train(training_set, config, Path(sys.argv[2]), die_in_the_second_epoch, thre
 """
 
 
+STARTED_CHILD = """
+from training.network.backend import available_cores, keras, limit_threads
+keras.ops.convert_to_numpy(keras.ops.add([1.0], [2.0]))  # the thread pools are there now
+print(limit_threads(), available_cores())
+"""
+
+
 def weights_of(workdir: Path) -> list[np.ndarray]:
     return [np.array(weight) for weight in load_forecaster(workdir)[0].get_weights()]
 
@@ -70,6 +77,15 @@ def test_a_run_killed_in_an_epoch_and_resumed_equals_one_that_was_not(
         "nothing left to do"
     )
     _refuses_damage(workdir)
+
+
+def test_a_pool_started_before_a_number_was_named_counts_as_the_cores_it_has() -> None:
+    """Else a run begun in such a process would not be the same run in the next."""
+    child = subprocess.run(
+        [sys.executable, "-c", STARTED_CHILD], cwd=REPOSITORY, capture_output=True, text=True, timeout=200
+    )
+    threads, cores = child.stdout.split()
+    assert threads == cores
 
 
 def _refuses_damage(workdir: Path) -> None:

@@ -71,7 +71,8 @@ def limit_threads(threads: int | None = None) -> int:
     Returns
     -------
     int
-        The number of threads in force (0: the backend is not TensorFlow, or chooses itself).
+        The number of threads in force (0: the backend is not TensorFlow). A pool that was started before anyone
+        named a number has one thread for each core of the process, and counts as that many.
     """
     if keras.backend.backend() != "tensorflow":
         return 0
@@ -80,7 +81,7 @@ def limit_threads(threads: int | None = None) -> int:
         tf.config.threading.set_intra_op_parallelism_threads(wanted)
         tf.config.threading.set_inter_op_parallelism_threads(min(2, wanted))
     except RuntimeError:  # already running
-        return int(tf.config.threading.get_intra_op_parallelism_threads())
+        return int(tf.config.threading.get_intra_op_parallelism_threads()) or available_cores()
     return wanted
 
 
