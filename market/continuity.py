@@ -33,27 +33,39 @@ def count_jumps(store: KlineStore, interval: str, new: pl.DataFrame) -> dict[str
         first of each symbol is compared with the stored bar before it, unless the first ones lie more than a day
         apart, as in a backfill.
     """
-    first = symbol_starts(new)
-    opens = new["open_time"].to_numpy()[first]
-    columns = ("symbol", "open_time", "open", "close")
-    bars = new.select(columns)
-    if len(opens) and opens.max() - opens.min() <= _LOOK_BACK_MS:
-        length = interval_ms(interval)
-        before = bars[first].select("symbol", pl.col("open_time") - length)
-        names, span = before["symbol"].to_list(), (int(opens.min()) - length, int(opens.max()))
-        stored = store.scan(interval, names, *span, columns).collect()
-        bars = pl.concat([stored.join(before, on=["symbol", "open_time"], how="semi"), bars])
-        bars = bars.unique(["symbol", "open_time"], keep="last").sort("symbol", "open_time")
-    jumps = _jumps(bars, interval_ms(interval))
-    return dict(bars["symbol"].gather(jumps).value_counts().iter_rows()) if len(jumps) else {}
+    first = new[symbol_starts(new)]
+    far = [new["symbol"].gather(_jumps(new, interval_ms(interval)))]
+    opened = first["open_time"].to_numpy()
+    if len(opened) and opened.max() - opened.min() <= _LOOK_BACK_MS:
+        far.append(_far_from_stored(store, interval, first))
+    names = pl.concat(far)
+    return dict(names.value_counts().iter_rows()) if len(names) else {}
+
+
+def _far_from_stored(store: KlineStore, interval: str, first: pl.DataFrame) -> pl.Series:
+    """Return the symbols of those bars, one of each, that open far from the close of the stored one before."""
+    length = interval_ms(interval)
+    opens = first["open_time"].to_numpy()
+    span = int(opens.min()) - length, int(opens.max())
+    after = first.select("symbol", "open", open_time=pl.col("open_time") - length)
+    stored = store.scan(
+        interval, after["symbol"].to_list(), *span, ("symbol", "open_time", "close")
+    ).collect()
+    both = after.join(stored, on=["symbol", "open_time"])
+    return both["symbol"].filter(pl.Series(_is_far(both["open"].to_numpy(), both["close"].to_numpy())))
 
 
 def _jumps(bars: pl.DataFrame, length: int) -> NDArray[np.int64]:
     """Return the rows, sorted by symbol and open_time, that follow the one before and open far from its close."""
     at, opened, closed = (bars[name].to_numpy() for name in ("open_time", "open", "close"))
-    ratio = opened[1:] / closed[:-1]
-    far = np.flatnonzero((np.diff(at) == length) & ((ratio > JUMP) | (ratio < 1 / JUMP))) + 1
+    far = np.flatnonzero((np.diff(at) == length) & _is_far(opened[1:], closed[:-1])) + 1
     if not len(far):  # nearly always: there is no need to look at the symbols
         return far
     same: NDArray[np.bool_] = (bars["symbol"].gather(far) == bars["symbol"].gather(far - 1)).to_numpy()
     return far[same]
+
+
+def _is_far(opened: NDArray[np.float64], closed: NDArray[np.float64]) -> NDArray[np.bool_]:
+    ratio = opened / closed
+    far: NDArray[np.bool_] = (ratio > JUMP) | (ratio < 1 / JUMP)
+    return far
