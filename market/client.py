@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ from market.client_errors import UnknownSymbolError
 from market.errors import MarketError
 from market.holding import HoldingConnector
 from market.http_session import checked_base_url, open_session
+from market.intervals import interval_ms
 from market.rate_limit import FUTURES_WEIGHT_PER_MINUTE, Priority, RequestBudget, budget_of
 from market.source import Kind
 from market.symbol_names import suggest
@@ -192,7 +194,7 @@ class ExchangeClient:
     ) -> KlinePage:
         """Return what `klines` does, with the rows that could not be read and what the answer cost.
 
-        With `unread`, what looks regular at its ends is not read yet.
+        With `unread`, what looks regular at its ends is not read yet: see `wire.put_off_klines`.
         """
         limit = limit or self.max_klines
         params = {"symbol": symbol, "interval": interval, "limit": str(limit)}
@@ -201,7 +203,9 @@ class ExchangeClient:
         if end is not None:
             params["endTime"] = str(end - 1)  # the protocol's end is inclusive
         try:
-            parse = wire.put_off_klines if unread else wire.parse_klines
+            parse: Callable[[bytes], KlinePage] = wire.parse_klines
+            if unread:
+                parse = partial(wire.put_off_klines, most=limit, length=interval_ms(interval))
             answer = await self.get("/klines", params, _klines_weight(self._api, limit), parse)
         except UnknownSymbolError as error:
             raise await self._with_suggestion(error, symbol) from error

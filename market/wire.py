@@ -48,7 +48,10 @@ class MalformedRow:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of a page before it is judged: its rows, and the open times (ms) at its ends."""
+    """What is known of a page before it is judged: its rows, and the open times (ms) at its ends.
+
+    The number of rows may be what the ends promise: whoever reads the page finds out.
+    """
 
     rows: int
     first: int
@@ -133,8 +136,10 @@ class KlinePage:
 
     @property
     def count(self) -> int:
-        """How many rows were sent."""
-        return self.outline.rows if self.outline is not None else len(self.rows)
+        """How many rows were sent; of a page that nobody has read yet, as its outline says."""
+        if self._rows is None and self._scanned is not None:
+            return self._scanned.rows
+        return len(self.rows) if self._rows is not None or self.outline is None else self.outline.rows
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -201,13 +206,15 @@ def decode(body: bytes) -> Any:
         raise NotJsonError(str(error)) from error
 
 
-def put_off_klines(body: bytes) -> KlinePage:
+def put_off_klines(body: bytes, most: int = 0, length: int = 0) -> KlinePage:
     """Take in a klines answer of which only the ends are looked at: what looks regular is read later, with others.
 
-    What is between the ends may even be no JSON: see `KlinePage.is_json`.
+    What is between the ends may even be no JSON: see `KlinePage.is_json`. If they are as far apart as those of `most`
+    bars of `length` ms, it is taken to have as many: to count them costs more than all else that is done here.
     """
-    if is_loaded() and (outline := _outline(body)) is not None:
-        return KlinePage.unscanned(body, outline)
+    if is_loaded() and (ends := _ends(body)) is not None:
+        full = most > 0 and ends[1] - ends[0] == (most - 1) * length
+        return KlinePage.unscanned(body, Outline(most if full else _count(body), *ends))
     return parse_klines(body)
 
 
@@ -219,8 +226,8 @@ def parse_klines(body: bytes) -> KlinePage:
     NotJsonError, ShapeError
         If the body as a whole is not a list of rows.
     """
-    if is_loaded() and (outline := _outline(body)) is not None:
-        page = KlinePage.unscanned(body, outline)
+    if is_loaded() and (ends := _ends(body)) is not None:
+        page = KlinePage.unscanned(body, Outline(_count(body), *ends))
         if page.columns is not None:
             return page
     rows = decode(body)
@@ -232,15 +239,17 @@ def parse_klines(body: bytes) -> KlinePage:
     return KlinePage(*read_rows(rows), rows)
 
 
-def _outline(body: bytes) -> Outline | None:
-    """Return what the ends of an answer say, without reading what is between them; None if it looks irregular."""
+def _ends(body: bytes) -> tuple[int, int] | None:
+    """Return the first and the last open time, without reading what is between; None if they look irregular."""
     if not looks_regular(body):
         return None
     first, last = body[2:_LONGEST_TIME], body[body.rindex(b"[") + 1 :][:_LONGEST_TIME]
     times = [text.partition(b",")[0] for text in (first, last)]
-    if not all(text.isdigit() for text in times):
-        return None
-    return Outline(count_of(body, b"[") - 1, *map(int, times))
+    return (int(times[0]), int(times[1])) if all(text.isdigit() for text in times) else None
+
+
+def _count(body: bytes) -> int:
+    return count_of(body, b"[") - 1
 
 
 def read_together(pages: Sequence[KlinePage]) -> pl.DataFrame | None:
