@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from market.continuity import count_jumps
+from market.continuity import Continuity
 from market.ingest_plan import FETCH_FAILED, Series, count_bars, gap_frame
 from market.ingest_report import REVISION_SCHEMA, IngestReport, SeriesTally
 from market.judged_page import JudgedPage
@@ -90,6 +90,7 @@ class IngestWriter:
         )
         self._ready: asyncio.Queue[_Batch] = asyncio.Queue(1)
         self._open: dict[str, OpenDays[PlainPage | JudgedPage]] = {}
+        self._continuity: dict[str, Continuity] = {}
         self._unfinished: list[PlainPage | JudgedPage] = []
         self._failure: BaseException | None = None
         self._started = time.perf_counter()
@@ -214,7 +215,9 @@ class IngestWriter:
             return
         frame = pl.concat(bars, rechunk=True)
         result = self._store.write(interval, frame, bulk=frame.height >= _MANY_BARS, trusted=True)
-        for symbol, count in count_jumps(self._store, interval, frame).items():
+        if interval not in self._continuity:
+            self._continuity[interval] = Continuity(self._store, interval)
+        for symbol, count in self._continuity[interval].count_jumps(frame).items():
             self._tallies[symbol, interval].jumps += count
             logger.warning("%s %s: %d bars open far from the close before them", symbol, interval, count)
         self._report.stored_by_others += result.rows_updated + result.rows_unchanged

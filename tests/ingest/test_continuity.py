@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import polars as pl
 import pytest
 
+from market.continuity import Continuity
 from market.ingest import ingest_sync
+from market.intervals import DAY_MS
 from market.store import KlineStore
 
 MINUTE = 60_000
@@ -53,3 +56,17 @@ def test_after_a_gap_nothing_is_compared(scripted, serve: Callable[..., str], st
             *row[5:],
         ]
     assert ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start).total("jumps") == 0
+
+
+def test_batches_of_one_run_are_compared_however_far_apart_their_symbols_are(store: KlineStore) -> None:
+    def bars(symbol: str, at: int, price: float) -> pl.DataFrame:
+        prices = dict.fromkeys(("open", "high", "low", "close"), price)
+        return pl.DataFrame({"symbol": symbol, "open_time": at, **prices})
+
+    continuity = Continuity(store, "1m")
+    far = 3 * DAY_MS
+    assert continuity.count_jumps(pl.concat([bars("AAAUSDT", 0, 7.0), bars("BBBUSDT", far, 7.0)])) == {}
+    after = [bars("AAAUSDT", MINUTE, 7.1), bars("BBBUSDT", far + MINUTE, 70.0)]
+    assert continuity.count_jumps(pl.concat(after)) == {"BBBUSDT": 1}
+    assert continuity.count_jumps(bars("BBBUSDT", far + 3 * MINUTE, 7.0)) == {}, "not the one right before"
+    assert continuity.count_jumps(after[0].clear()) == {}
