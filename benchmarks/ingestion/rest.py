@@ -42,15 +42,16 @@ _CONCURRENCY = 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is fetched: by default, nearly three weeks of 1m bars."""
+    """How much is fetched: by default sixty days of 1m bars, and ten days where a short backfill is measured."""
 
     symbols: int = 20
-    bars: int = 28_000
+    bars: int = 86_400
+    short_bars: int = 14_400
     rounds: int = 3
 
 
-FULL, QUICK = Sizes(), Sizes(symbols=8, bars=6_000, rounds=2)
-_PAGES_MB = 256  # for every page that anyone asks for: rendered once, before the clock runs
+FULL, QUICK = Sizes(), Sizes(symbols=8, bars=6_000, short_bars=2_000, rounds=2)
+_PAGES_MB = 640  # for every page that anyone asks for: rendered once, before the clock runs
 
 
 @dataclass
@@ -68,25 +69,28 @@ def run(sizes: Sizes, scratch: Path) -> Figures:
     with start_exchange(
         symbols=sizes.symbols, now=NOW_MS, speed=0, weight_limit=0, pages_mb=_PAGES_MB
     ) as exchange:
-        end = NOW_MS // MINUTE_MS * MINUTE_MS
-        task = Task(
-            url=exchange.url,
-            symbols=tuple(exchange.info()["symbols"]),
-            start=end - sizes.bars * MINUTE_MS,
-            end=end,
-            concurrency=_CONCURRENCY,
-        )
-        course = _Course(task, exchange, scratch)
-        rivals: dict[str, Rival] = {
+        task = _task(exchange, sizes.bars)
+        everyone: dict[str, Rival] = {
             "ccxt_async": CcxtAsync(task),
             "ccxt_sync": CcxtSync(task),
             "freqtrade_pages": FreqtradePages(task),
             "freqtrade_download": FreqtradeDownload(task),
         }
-        contestants: dict[str, Callable[[], Run]] = {"klinecast": course.klinecast}
-        contestants |= {name: partial(course.rival, rival) for name, rival in rivals.items()}
-        results = in_turns(contestants, sizes.rounds)
-    return _figures(results, sizes)
+        results = in_turns(_contestants(_Course(task, exchange, scratch), everyone), sizes.rounds)
+        short = _task(exchange, sizes.short_bars)
+        ccxt: dict[str, Rival] = {"ccxt_async": CcxtAsync(short), "ccxt_sync": CcxtSync(short)}
+        beside = in_turns(_contestants(_Course(short, exchange, scratch), ccxt), sizes.rounds)
+    return _figures(results, sizes) | _short_figures(beside)
+
+
+def _task(exchange: RunningExchange, bars: int) -> Task:
+    end = NOW_MS // MINUTE_MS * MINUTE_MS
+    symbols = tuple(exchange.info()["symbols"])
+    return Task(exchange.url, symbols, start=end - bars * MINUTE_MS, end=end, concurrency=_CONCURRENCY)
+
+
+def _contestants(course: _Course, rivals: dict[str, Rival]) -> dict[str, Callable[[], Run]]:
+    return {"klinecast": course.klinecast} | {name: partial(course.rival, it) for name, it in rivals.items()}
 
 
 Rival = CcxtSync | CcxtAsync | FreqtradePages | FreqtradeDownload
@@ -141,7 +145,7 @@ class _Course:
 def _figures(results: dict[str, list[Run]], sizes: Sizes) -> Figures:
     ours = results["klinecast"]
     rows = ours[0].rows
-    seconds = {name: middle([run.timing.wall_s for run in runs]) for name, runs in results.items()}
+    seconds = _seconds(results)
     cpu = {name: middle([run.timing.cpu_s for run in runs]) for name, runs in results.items()}
     server = {name: middle([run.server_cpu_s for run in runs]) for name, runs in results.items()}
     ccxt = min(seconds["ccxt_async"], seconds["ccxt_sync"])
@@ -166,3 +170,17 @@ def _figures(results: dict[str, list[Run]], sizes: Sizes) -> Figures:
         **{f"rest_cpu_us_per_row_{name}": took / rows * 1e6 for name, took in cpu.items()},
         **{f"rest_server_us_per_row_{name}": took / rows * 1e6 for name, took in server.items()},
     }
+
+
+def _short_figures(results: dict[str, list[Run]]) -> Figures:
+    rows, seconds = results["klinecast"][0].rows, _seconds(results)
+    return {
+        "rest_short_rows": rows,
+        "rest_short_rows_per_s": rows / seconds["klinecast"],
+        "rest_short_ratio_ccxt": min(seconds["ccxt_async"], seconds["ccxt_sync"]) / seconds["klinecast"],
+    }
+
+
+def _seconds(results: dict[str, list[Run]]) -> dict[str, float]:
+    """Return everyone's middle wall time."""
+    return {name: middle([run.timing.wall_s for run in runs]) for name, runs in results.items()}
