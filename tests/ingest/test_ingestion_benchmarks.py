@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 SMALL = (
-    *("rest.symbols=2", "rest.bars=2000", "rest.rounds=1"),
+    *("rest.symbols=2", "rest.bars=2000", "rest.short_bars=1000", "rest.rounds=1"),
     *("archives.symbols=1", "archives.rounds=1"),
     *("scans.symbols=3", "scans.days=31", "scans.rounds=1"),
     *(
@@ -59,6 +59,7 @@ def _measured(scratch: Path, page: Path) -> dict:
         "rest_rows_per_s",
         "rest_ratio_ccxt",
         "rest_ratio_freqtrade_way",
+        "rest_short_ratio_ccxt",
         "archive_rows_per_s",
         "upsert_sqlite_ms_p50",
         "upsert_postgres_ms_p50",
