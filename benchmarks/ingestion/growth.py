@@ -35,9 +35,14 @@ FULL, QUICK = Sizes(), Sizes(few=5, many=50, steady=5, days=30, many_days=240, r
 
 @dataclass(frozen=True)
 class _Costs:
-    """CPU seconds per row of writing and scanning, CPU seconds of a panel and of a sweep per symbol."""
+    """CPU seconds per row of writing and scanning, CPU seconds of a panel and of a sweep per symbol.
+
+    `tidied` is writing with all that follows: the bars of a long history are written twice, since months that are over
+    are merged once; those of a month are not.
+    """
 
     write: float
+    tidied: float
     scan: float
     panel: float
     sweep: float
@@ -58,6 +63,7 @@ def run(sizes: Sizes, scratch: Path) -> Figures:
         "growth_symbols_panel": many.panel / few.panel * sizes.few / sizes.many,
         "growth_symbols_sweep": many.sweep / few.sweep,
         "growth_history_write": long.write / short.write,
+        "growth_history_tidied": long.tidied / short.tidied,
         "growth_history_scan": long.scan / short.scan,
         "growth_history_panel": long.panel / short.panel,
         "growth_history_sweep": long.sweep / short.sweep,
@@ -73,9 +79,8 @@ def _costs(count: int, days: int, repeats: int, scratch: Path) -> _Costs:
             with timed() as took:
                 store.write(INTERVAL, bars, bulk=True, trusted=True)
             writing += took
-        with timed() as took:
+        with timed() as tidying:
             tidy(store, days)
-        writing += took
         maker = BarMaker(symbols, INTERVAL, START_MS + days * DAY_MS, seed=2)
         sweeps, scans, panels = [], [], []
         store.write(INTERVAL, maker.next(DAY_MS // length // 2))  # some of today is hot
@@ -90,4 +95,7 @@ def _costs(count: int, days: int, repeats: int, scratch: Path) -> _Costs:
             with timed() as took:
                 store.panel(INTERVAL, symbols, bars=500)
             panels.append(took.cpu_s)
-    return _Costs(writing.cpu_s / rows, middle(scans) / rows, middle(panels), middle(sweeps) / count)
+    written = writing.cpu_s / rows
+    return _Costs(
+        written, written + tidying.cpu_s / rows, middle(scans) / rows, middle(panels), middle(sweeps) / count
+    )
