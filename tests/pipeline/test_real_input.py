@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.real_input import run_pipeline
 from tests.pipeline.conftest import SMALL_TRAINING
 
 
+@pytest.mark.timeout(900)  # every stage of the pipeline, on whatever else the machine leaves
 def test_real_bars_from_replay_to_predictions(shared_data: Path, home: Path) -> None:
     folder = shared_data / "klines" / "binance_um_recent"
     outcome = run_pipeline(folder, "15m", home, training=SMALL_TRAINING)
