@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,9 @@ import polars as pl
 
 from market.intervals import DAY_MS, ceil_time, floor_time, interval_ms
 from market.store import KlineStore
+from market.wording import utc
+
+logger = logging.getLogger(__name__)
 
 Span = tuple[int, int]
 """Half-open [from, to) in ms, both on the grid of the interval."""
@@ -27,6 +31,7 @@ SPOT_PAGE: Final = 1_000
 """Most bars that a request to the spot market returns."""
 
 _SETTLE_MS: Final = 300_000
+_CLOCK_SLACK_MS: Final = 60_000  # hosts of one exchange differ by some seconds
 RECHECK_MS: Final = 5 * 60_000
 """A gap that was seen once is looked at again after so long, since a single wrong answer may have made it."""
 
@@ -64,6 +69,9 @@ class Series:
         Open time of the oldest bar in the store.
     held_back : int
         Bars that are not asked for yet because the symbol did not trade when it was last looked at.
+    looks_back : frozenset of int
+        Starts of gaps, seen once, to be asked for from the bar before on. No bar is stored after that one, so nothing
+        but the exchange's clock has told that it was closed when it came.
     """
 
     symbol: str
@@ -72,6 +80,7 @@ class Series:
     spans: tuple[Span, ...]
     first_stored: int | None
     held_back: int = 0
+    looks_back: frozenset[int] = frozenset()
 
     @property
     def bars(self) -> int:
@@ -98,11 +107,14 @@ def plan_series(
     first = ceil_time(start, interval)
     closed_end = floor_time(now, interval)  # the bar that opens here is still open
     last = closed_end if end is None else min(ceil_time(end, interval), closed_end)
+    oldest, newest = _extent(store, interval)
+    _warn_of_clock(max(newest.values(), default=0) + length, now, interval)
     if first >= last or not symbols:
         return [Series(symbol, interval, length, (), None) for symbol in symbols]
     missing = store.missing_many(symbols, interval, first, last)
-    oldest = _first_stored(store, interval)
-    due, delisted = _ledgered(store, symbols, interval, (first, last), oldest, now, recheck_after_ms)
+    due, delisted, seen_once = _ledgered(
+        store, symbols, interval, (first, last), oldest, now, recheck_after_ms
+    )
     plans = []
     for symbol in symbols:
         fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
@@ -110,7 +122,10 @@ def plan_series(
         again = [(a, min(b, last)) for a, b in due.get(symbol, ())]
         spans = union([*fresh, *again])
         held_back = count_bars(later, length)
-        plans.append(Series(symbol, interval, length, spans, oldest.get(symbol), held_back))
+        looks_back = frozenset(
+            a for a, _ in again if a == newest.get(symbol, 0) + length and (symbol, a) in seen_once
+        )
+        plans.append(Series(symbol, interval, length, spans, oldest.get(symbol), held_back, looks_back))
     return plans
 
 
@@ -122,13 +137,14 @@ def _ledgered(
     oldest: Mapping[str, int],
     now: int,
     recheck_after_ms: int,
-) -> tuple[dict[str, list[Span]], dict[str, set[int]]]:
-    """Return the gaps of a span that are due for another look, and where a delisting that is not due ends.
+) -> tuple[dict[str, list[Span]], dict[str, set[int]], set[tuple[str, int]]]:
+    """Return the gaps of a span due for another look, where a delisting not due ends, and which outages were seen once.
 
     If many are due, those that were not looked at for the longest time come first.
     """
     due: dict[str, list[Span]] = {}
     delisted: dict[str, set[int]] = {}
+    seen_once: set[tuple[str, int]] = set()
     looks = 0
     for row in store.gaps(interval, symbols).sort("checked_time").iter_rows(named=True):
         symbol, start, end, cause = (row[name] for name in ("symbol", "start_time", "end_time", "cause"))
@@ -139,9 +155,11 @@ def _ledgered(
         elif inside and looks < _LOOKS_AT_ONCE and _due(row, oldest.get(symbol), now, recheck_after_ms):
             looks += 1
             due.setdefault(symbol, []).append((max(start, span[0]), end))
+            if cause == OUTAGE and row["checked_time"] == row["found_time"]:
+                seen_once.add((symbol, start))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
-    return due, delisted
+    return due, delisted, seen_once
 
 
 def _due(gap: Mapping[str, Any], oldest: int | None, now: int, recheck_after_ms: int) -> bool:
@@ -170,9 +188,23 @@ def _halt_due(start: int, checked: int, now: int) -> bool:
     return checked - start < DAY_MS and now - checked >= checked - start
 
 
-def _first_stored(store: KlineStore, interval: str) -> dict[str, int]:
+def _extent(store: KlineStore, interval: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the first and the last stored open time of each symbol."""
     spans = store.spans(interval)
-    return dict(spans.select("symbol", "first_open_time").iter_rows())
+    first, last = (
+        dict(zip(spans["symbol"], spans[f"{end}_open_time"], strict=True)) for end in ("first", "last")
+    )
+    return first, last
+
+
+def _warn_of_clock(stored_until: int, now: int, interval: str) -> None:
+    """Say that the exchange's clock has gone back: nothing newer is asked for until it has caught up."""
+    if stored_until > now + _CLOCK_SLACK_MS:
+        logger.warning(
+            "%s: the exchange's clock says %s, but bars are stored up to %s: nothing newer is asked for until it has"
+            " passed them",
+            *(interval, utc(now), utc(stored_until)),
+        )
 
 
 def next_request(spans: Sequence[Span], cursor: int, length: int, page: int = SPOT_PAGE) -> Request | None:
@@ -190,6 +222,11 @@ def next_request(spans: Sequence[Span], cursor: int, length: int, page: int = SP
     reach = first + page * length
     end = max(b for a, b in ahead if a < reach)
     return Request(first, end, page)
+
+
+def looking_back(request: Request, series: Series) -> Request:
+    """Return the request for the bar before as well: it costs no weight, and shows whether that was revised."""
+    return Request(request.start - series.length, request.end, request.limit)
 
 
 def split_into_lanes(series: Series, lanes: int, page: int = SPOT_PAGE) -> list[tuple[Span, ...]]:

@@ -216,9 +216,15 @@ class IngestRun:
     async def _walk(self, series: Series, spans: tuple[Span, ...]) -> None:
         """Ask for the bars of `spans`, a page at a time, and hand each page to the writer."""
         cursor, seen_any = spans[0][0], False
+        look_back = set(series.looks_back)
         limit = self._client.best_limit(planning.count_bars(spans, series.length))
         try:
             while (request := next_request(spans, cursor, series.length, limit)) is not None:
+                if (
+                    request.start in look_back
+                ):  # once: an answer that holds nothing else is asked for without it
+                    look_back.remove(request.start)
+                    request = planning.looking_back(request, series)
                 page = await self._ask(series, request, unread=True)
                 regular = plain(page, series, spans, request)
                 verdict = None

@@ -28,6 +28,8 @@ _PAGES_TOGETHER = 128
 _MANY_BARS = 10_000
 _GATHER_S = 1.0
 """A backfill waits so long for a batch to grow: each becomes a Parquet file and a durable transaction."""
+_SILENCE_S = 5.0
+"""When nothing has come for so long, bars that wait for the rest of their day are stored as they are."""
 
 
 _Entry = tuple[PlainPage | JudgedPage, pl.DataFrame]
@@ -42,11 +44,12 @@ class _Batch:
     judged: list[JudgedPage]
     flushed: asyncio.Event | None = None
     last: bool = False
+    silence: bool = False
 
     @property
     def is_end(self) -> bool:
         """Everything handed over so far is to be durable after this one."""
-        return self.last or self.flushed is not None
+        return self.last or self.silence or self.flushed is not None
 
 
 class IngestWriter:
@@ -142,13 +145,16 @@ class IngestWriter:
         deadline: float | None = None
         while len(pages) + len(batch.judged) < _PAGES_TOGETHER:
             try:
-                left = None if deadline is None else max(0.0, deadline - time.perf_counter())
+                left = _SILENCE_S if deadline is None else max(0.0, deadline - time.perf_counter())
                 arrived = (
                     self._arrived.get_nowait()
                     if not self._arrived.empty()
                     else await asyncio.wait_for(self._arrived.get(), left)
                 )
             except TimeoutError:
+                batch.silence = deadline is None and bool(self._unfinished)
+                if deadline is None and not batch.silence:
+                    continue
                 break
             if arrived is None or isinstance(arrived, asyncio.Event):
                 batch.last, batch.flushed = arrived is None, arrived

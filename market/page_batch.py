@@ -68,7 +68,7 @@ def plain(page: KlinePage, series: Series, spans: Sequence[Span], request: Reque
     absent: list[Span] = []
     if until - seen.first != seen.rows * series.length:
         opens = _steady(page, series.length)
-        if opens is None:
+        if opens is None or opens[-1] - opens[-2] > series.length:  # the next page has to begin with the last
             return None
         absent = absent_spans(asked, opens, series.length)
     settled = count_bars(asked, series.length)

@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from market.ingest_plan import Request, Series, Span, clip, count_bars
 from market.intervals import floor_time
 from market.klines import KLINE_COLUMNS, KLINE_SCHEMA, validate
+from market.page_order import OUT_OF_ORDER, out_of_order, places
 from market.wire import KlinePage
 
 REFUSED_SCHEMA = pl.Schema({"symbol": pl.String(), **KLINE_SCHEMA, "reason": pl.String(), "raw": pl.String()})
 """Refused rows: what could be read of them, why, and the row as it was sent (JSON)."""
+
+OUTSIDE = "outside the span that was asked for"
+"""Reason for the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +79,19 @@ def judge(
     page: KlinePage, series: Series, spans: Sequence[Span], request: Request, until: int | None = None
 ) -> Verdict:
     """Judge the answer to `request`, which asked for bars of `spans`; it settles nothing from `until` on."""
-    opens = page.frame["open_time"]
-    inside = (opens >= request.start) & (opens < request.end)
-    asked, stray = (
-        (page.frame, None) if inside.all() else (page.frame.filter(inside), page.frame.filter(~inside))
-    )
+    asked, astray, stood = _in_place(page.frame, series, request)
     good, refused = validate(asked, series.interval)
-    slots = good["open_time"].to_numpy()
-    refused_slots = _refused_slots(page, refused, series, request)
+    refused_slots = _refused_slots(page, refused, series, request) | stood
     marked = {slot for slot in refused_slots if request.start <= slot < request.end}
-    reach = _reach(asked["open_time"].drop_nulls().to_numpy(), slots)
-    covered_until = _covered_until(page, slots, reach, marked, series, request)
+    good = _without_lone_end(good, marked, series.length)
+    slots = good["open_time"].to_numpy()
+    covered_until = _covered_until(page, slots, marked, series, request)
     if until is not None:
         covered_until = min(covered_until, until)
     settled = clip(spans, request.start, covered_until)
     return Verdict(
         good=good.select(pl.lit(series.symbol).alias("symbol"), pl.all()),
-        refused=_refused_frame(page, refused, stray, series.symbol),
+        refused=_refused_frame(page, refused, astray, series.symbol),
         absence=Absence(
             absent_spans(settled, slots, series.length),
             int(slots[0]) if len(slots) else None,
@@ -105,22 +105,51 @@ def judge(
     )
 
 
-def _reach(received: NDArray[np.int64], slots: NDArray[np.int64]) -> int | None:
-    """Return the latest good open time that no row after it contradicts by being earlier; None if there is none.
+def _in_place(
+    frame: pl.DataFrame, series: Series, request: Request
+) -> tuple[pl.DataFrame, list[pl.DataFrame], set[int]]:
+    """Part rows that are in place from those of times that were not asked for, and those that are out of order.
 
-    One wrong digit makes a row that looks sound and lies far ahead: the rows after it show that it is out of place.
+    Returns
+    -------
+    asked : pl.DataFrame
+    astray : list of pl.DataFrame
+        The others, each with its `reason`: to be refused whatever else they hold.
+    stood : set of int
+        Open times at which rows stood that are out of order.
     """
-    if not len(received) or not len(slots):
-        return None
-    in_place = received[received == np.minimum.accumulate(received[::-1])[::-1]]
-    good = in_place[np.isin(in_place, slots)]
-    return int(good.max()) if len(good) else None
+    opens = frame["open_time"]
+    inside = (opens >= request.start) & (opens < request.end)
+    astray: list[pl.DataFrame] = []
+    if not inside.all():
+        astray.append(frame.filter(~inside).with_columns(reason=pl.lit(OUTSIDE)))
+        frame = frame.filter(inside)
+    times = frame["open_time"].to_numpy()
+    misplaced = out_of_order(times, series.length)
+    if not misplaced.any():
+        return frame, astray, set()
+    wrong = pl.Series(misplaced)
+    astray.append(frame.filter(wrong).with_columns(reason=pl.lit(OUT_OF_ORDER)))
+    return frame.filter(~wrong), astray, places(times, misplaced, series.length, request.start)
+
+
+def _without_lone_end(good: pl.DataFrame, refused_slots: set[int], length: int) -> pl.DataFrame:
+    """Leave out the last bar where bars are missing right before it: the next answer has to begin with it.
+
+    A last row with a wrong digit in its time looks like one after an outage, and no row follows that tells otherwise.
+    """
+    if good.height < 2:
+        return good
+    before, last = good["open_time"].tail(2).to_list()
+    at = before + length
+    while at in refused_slots:
+        at += length
+    return good.head(-1) if at < last else good
 
 
 def _covered_until(
     page: KlinePage,
     slots: NDArray[np.int64],
-    reach: int | None,
     refused_slots: set[int],
     series: Series,
     request: Request,
@@ -131,15 +160,13 @@ def _covered_until(
     than were asked for. Refused rows reach no further than they follow each other: what is wrong with one may be its
     time. Emptiness is what an answer without rows says.
     """
-    at = request.start if reach is None else reach + series.length
+    at = int(slots[-1]) + series.length if len(slots) else request.start
     while at in refused_slots:
         at += series.length
     if at > request.start:
         return min(request.end, at)
     if refused_slots:
         return min(request.end, min(refused_slots) + series.length)
-    if len(slots):
-        return min(request.end, int(slots[0]) + series.length)
     if not page.count:
         return request.end
     return min(request.end, request.start + request.limit * series.length)
@@ -179,14 +206,11 @@ def _held(spans: list[Span], slots: NDArray[np.int64]) -> int:
 
 
 def _refused_frame(
-    page: KlinePage, refused: pl.DataFrame, stray: pl.DataFrame | None, symbol: str
+    page: KlinePage, refused: pl.DataFrame, astray: list[pl.DataFrame], symbol: str
 ) -> pl.DataFrame:
-    if refused.is_empty() and stray is None and not page.malformed:
+    if refused.is_empty() and not astray and not page.malformed:
         return REFUSED_SCHEMA.to_frame()
-    parts = [refused]
-    if stray is not None:
-        parts.append(stray.with_columns(reason=pl.lit("outside the span that was asked for")))
-    read = pl.concat(parts)
+    read = pl.concat([refused, *astray])
     raw = pl.Series("raw", [_raw_of(row, page.rows) for row in read.iter_rows(named=True)], dtype=pl.String)
     unread = pl.DataFrame(
         [(row.open_time, row.reason, row.raw) for row in page.malformed],

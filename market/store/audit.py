@@ -49,7 +49,7 @@ def _manifest_faults(snapshot: Snapshot, files: ColdFiles, owners: Owners) -> li
         faults.append(f"{snapshot.interval}: the manifest has a day of a symbol in two files")
     ids = {name: number for number, name in snapshot.names.items()}
     for file in snapshot.files:
-        keys = files.scan([file]).select("symbol", "open_time").collect()
+        keys = files.collect(files.scan([file]).select("symbol", "open_time"), [file])
         numbers = keys["symbol"].replace_strict(ids, return_dtype=pl.Int64).to_numpy()
         holders = owners.of(spans.place(numbers, keys["open_time"].to_numpy()))
         if keys.height != file.rows or (holders != file.file_id).any():
@@ -61,7 +61,7 @@ def _coverage_faults(snapshot: Snapshot, files: ColdFiles, covered: Int64s) -> l
     ids = {name: number for number, name in snapshot.names.items()}
     hot = unpack(snapshot.hot, snapshot.names, snapshot.interval)
     parts = [*reading.cold_parts(snapshot, files, hot), hot.lazy()]
-    keys = files.collect(pl.concat(parts).select("symbol", "open_time"))
+    keys = files.collect(pl.concat(parts).select("symbol", "open_time"), snapshot.files)
     numbers = (
         keys["symbol"].replace_strict(ids, return_dtype=pl.Int64).to_numpy() if keys.height else np.empty(0)
     )

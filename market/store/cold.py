@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 
 from market.errors import MarketError
 from market.intervals import interval_ms
-from market.klines import KLINE_COLUMNS
+from market.klines import KLINE_COLUMNS, STORED_SCHEMA
 from market.store import manifest
 from market.store.bars import Bars, none, pack
 from market.store.manifest import DAY_MS, UNREGISTERED, ColdFile, NewFile
 from market.store.objects import ObjectStore
 from market.store.schema import SCHEMA_VERSION
 from market.store.spans import Int64s
+from market.wording import utc
 
 FILE_COLUMNS: Final[tuple[str, ...]] = ("symbol", "kline_interval", *KLINE_COLUMNS)
 """Columns of a Parquet file, sorted by symbol and open_time."""
@@ -98,7 +99,7 @@ class ColdFiles:
         Raises
         ------
         MarketError
-            If it is of a newer version than this code can read, or is no more on this machine's disk.
+            If it is of a newer version than this code can read, or is not on this machine's disk as it was written.
         """
         uri = self.objects.uri(file.path)
         if file.schema_version > SCHEMA_VERSION:
@@ -108,8 +109,13 @@ class ColdFiles:
                 remedy="use the klinecast version that wrote it, or a newer one",
             )
         path = self.objects.local_path(file.path)
-        if path is not None and not path.is_file():
-            raise missing_file(file, uri)
+        if path is not None:
+            with self.objects.explained(file.path):
+                size = path.stat().st_size if path.is_file() else None
+            if size is None:
+                raise missing_file(file, uri)
+            if size != file.bytes:
+                raise damaged_file(file, uri, f"it has {size:,} bytes, the manifest {file.bytes:,}")
         return uri
 
     def scan(self, files: Iterable[ColdFile]) -> pl.LazyFrame:
@@ -124,23 +130,50 @@ class ColdFiles:
         """Return the bars of these symbols in [start, end) from registered files, by open_time and symbol."""
         if not found:
             return none()
-        chosen = self.scan(found).filter(
-            pl.col("open_time").is_between(start, end, closed="left"),
-            pl.col("symbol").is_in(list(symbol_ids)),
+        chosen = (
+            self.scan(found)
+            .select(STORED_SCHEMA.names())
+            .filter(
+                pl.col("open_time").is_between(start, end, closed="left"),
+                pl.col("symbol").is_in(list(symbol_ids)),
+            )
         )
-        return pack(self.collect(chosen), symbol_ids)
+        return pack(self.collect(chosen, found), symbol_ids)
 
-    def collect(self, lazy: pl.LazyFrame) -> pl.DataFrame:
-        """Return what a query on `scan` gives; MarketError if the files cannot be read."""
-        with self.objects.explained():
-            return lazy.collect()
+    def collect(self, lazy: pl.LazyFrame, found: Sequence[ColdFile]) -> pl.DataFrame:
+        """Return what a query on a `scan` of these files gives.
+
+        Raises
+        ------
+        MarketError
+            If the files cannot be read; it names the one that is damaged.
+        """
+        try:
+            with self.objects.explained():
+                return lazy.collect()
+        except pl.exceptions.PolarsError as error:
+            for file in found:
+                if self.sha256_of(file) != file.sha256:
+                    raise damaged_file(file, self.objects.uri(file.path), str(error)) from error
+            raise
+
+    def require_intact(self, found: Iterable[ColdFile]) -> None:
+        """Refuse files that are not as they were written, before their bars go into new ones.
+
+        A new SHA-256 would vouch for what is damaged, and the old file, whose name a backup has, would go.
+        """
+        for file in found:
+            if (digest := self.sha256_of(file)) != file.sha256:
+                where = self.objects.uri(file.path)
+                raise damaged_file(file, where, f"its SHA-256 is {digest}, the manifest has {file.sha256}")
 
     def sha256_of(self, file: ColdFile) -> str:
         """Return the SHA-256 of a registered file's content, in hexadecimal."""
         self.locate(file)
         path = self.objects.local_path(file.path)
         if path is not None:
-            return sha256_of(path)
+            with self.objects.explained(file.path):
+                return sha256_of(path)
         if not self.objects.exists(file.path):
             raise missing_file(file, self.objects.uri(file.path))
         return hashlib.sha256(self.objects.get(file.path)).hexdigest()
@@ -151,7 +184,24 @@ def missing_file(file: ColdFile, where: str) -> MarketError:
     return MarketError(
         f"{file.rows} bars of {file.kline_interval} are in a Parquet file that is not there",
         where=where,
-        remedy="put the file back from a backup; table `files` of the store has its SHA-256",
+        remedy=_mend(file),
+    )
+
+
+def damaged_file(file: ColdFile, where: str, how: str) -> MarketError:
+    """Return the error for a registered file that is not as it was written."""
+    return MarketError(
+        f"{file.rows} bars of {file.kline_interval} are in a Parquet file that is damaged: {how}",
+        where=where,
+        remedy=_mend(file),
+    )
+
+
+def _mend(file: ColdFile) -> str:
+    days = " and ".join(utc(at)[:10] for at in (file.start_time, file.end_time))
+    return (
+        "put the file back from a backup (table `files` of the store has its SHA-256); without one, `klinecast remove`"
+        f" the {file.kline_interval} bars of all its symbols between {days} and ingest them anew"
     )
 
 

@@ -95,6 +95,7 @@ def _merge(
 ) -> list[ColdFile] | None:
     """Write the bars of files into larger ones and swap them; None if one of them was superseded meanwhile."""
     interval = small[0].kline_interval
+    files.require_intact(small)
     ids = {name: number for number, name in book.names().items()}
     new: list[NewFile] = []
     for part in _parts(_sizes(files, small), file_rows):
@@ -105,7 +106,7 @@ def _merge(
         raise MarketError(
             f"files with {held} bars would become files with {kept}; nothing was changed",
             where=f"{interval}, {len(small)} files from {small[0].path}",
-            remedy="run `verify` on the store: it names the files that do not hold what the manifest says",
+            remedy="run `klinecast run verify`: it names the files that do not hold what the manifest says",
         )
     with database.write(write_lock(interval), FILES_LOCK) as transaction:
         if not manifest.registered(transaction, small) or not files.published(new):
@@ -123,7 +124,7 @@ def _sizes(files: ColdFiles, small: list[ColdFile]) -> pl.DataFrame:
         .agg(pl.len().cast(pl.Int64).alias("rows"))
         .sort("symbol", "month")
     )
-    return files.collect(lazy)
+    return files.collect(lazy, small)
 
 
 def _parts(sizes: pl.DataFrame, file_rows: int) -> Iterator[_Part]:
@@ -163,5 +164,5 @@ def _bars(files: ColdFiles, overlapping: Sequence[ColdFile], part: _Part) -> pl.
     chosen = pl.col("open_time").is_between(part.start, part.end, closed="left")
     if part.symbols is not None:
         chosen = chosen & pl.col("symbol").is_in(part.symbols)
-    bars = files.collect(files.scan(overlapping).select(STORED_SCHEMA.names()).filter(chosen))
+    bars = files.collect(files.scan(overlapping).select(STORED_SCHEMA.names()).filter(chosen), overlapping)
     return bars.sort("symbol", "open_time")

@@ -128,6 +128,16 @@ def owners(
     return Owners(held, table[:, 3])
 
 
+def days_in(transaction: Transaction, file: ColdFile) -> Int64s:
+    """Return the days that a file holds, of all its symbols, on the common line (n, 2)."""
+    rows = transaction.execute(
+        "SELECT symbol_id, start_time, end_time FROM file_symbols WHERE file_id = ? ORDER BY symbol_id, start_time",
+        (file.file_id,),
+    )
+    table = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3)
+    return np.stack((spans.place(table[:, 0], table[:, 1]), spans.place(table[:, 0], table[:, 2])), axis=1)
+
+
 def registered(transaction: Transaction, wanted: Sequence[ColdFile]) -> bool:
     """Tell whether all these files are part of the store."""
     held = {

@@ -238,6 +238,8 @@ class S3Bucket:
             return MarketError(what, where=where, remedy=_NO_S3_SERVER)
         elif code is not None:
             what = f"the server refuses the request: {code}"
+        elif "body error" in text:
+            what = "an answer of the S3 server was cut off"
         elif "HttpError" in text or "error sending request" in text:
             what = "the S3 server cannot be reached"
         else:

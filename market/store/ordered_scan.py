@@ -129,9 +129,11 @@ def _batches(
     def read(names: Sequence[str]) -> pl.DataFrame:
         ids = frozenset[int]().union(*(held[name].files for name in names))
         chosen = pl.col("symbol").is_in(names)
-        parts = [cold.filter(chosen) for cold in cold_parts(snapshot.of_files(ids), cold_files, hot)]
+        part = snapshot.of_files(ids)
+        parts = [cold.filter(chosen) for cold in cold_parts(part, cold_files, hot)]
         lazy = pl.concat([*parts, hot.lazy().filter(chosen)])
-        return cold_files.collect((lazy if early is None else lazy.filter(early)).select(list(needed)))
+        lazy = (lazy if early is None else lazy.filter(early)).select(list(needed))
+        return cold_files.collect(lazy, part.files)
 
     left = n_rows
     rows_at_once = _BYTES_AT_ONCE // (_NAME_BYTES + _VALUE_BYTES * (len(needed) - 1))

@@ -122,5 +122,6 @@ def _cold_frame(
     return files.collect(
         snapshot.within(files.scan(snapshot.files))
         .filter(pl.col("symbol").is_in(list(symbols)))
-        .select("symbol", "open_time", *columns)
+        .select("symbol", "open_time", *columns),
+        snapshot.files,
     )

@@ -3,7 +3,6 @@
 # ruff: noqa: D102, S608 - `Database` and `Transaction` tell what methods do; SQL holds only names of ours
 from __future__ import annotations
 
-import re
 import select
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
-from market.errors import MarketError
 from market.store.bars import BAR, Bars, only
 from market.store.database import Database, Pool, Row, Transaction
 from market.store.postgres_arrays import BinaryArray, floats, integers, octets, register
+from market.store.postgres_url import explain, read_url
 from market.store.schema import INDEXES, TABLES, Table
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
@@ -42,6 +40,7 @@ _PUT_BARS: Final = (
     " DO UPDATE SET bar = excluded.bar WHERE hot.bar <> excluded.bar"
 )
 _PUT_TOGETHER: Final = 20_000
+_WRITE: Final = "BEGIN"
 _READ_BARS: Final = (
     "SELECT string_agg(bar, ''::bytea ORDER BY symbol_id) FROM klines_hot"
     " WHERE kline_interval = %s AND open_time >= %s AND open_time < %s{symbols}"
@@ -156,24 +155,8 @@ class PostgresDatabase(Database):
     """
 
     def __init__(self, url: str, *, busy_ms: int = 60_000) -> None:
-        plain, changed = re.subn(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
-        if not changed:
-            raise MarketError(
-                f"database URL of an unknown kind: {url.split(':', 1)[0]}",
-                where="database URL",
-                remedy="give postgresql://user:password@host:port/database, or nothing for SQLite",
-            )
-        try:
-            parts = conninfo_to_dict(plain)
-        except psycopg.Error:  # its message quotes the URL, password and all
-            raise MarketError(
-                "database URL cannot be read",
-                where="database URL",
-                remedy="give postgresql://user:password@host:port/database, special characters as %XX",
-            ) from None
-        server = ":".join(str(parts[key]) for key in ("host", "port") if parts.get(key))
-        self.where = f"postgresql://{server}/{parts.get('dbname', '')}"
-        self._url, self._busy_ms = plain, busy_ms
+        self._url, self._options, self.where = read_url(url)
+        self._busy_ms = busy_ms
         self._pool = Pool(self._connect, self._disconnect, self.where)
 
     @property
@@ -195,7 +178,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def write(self, *locks: str) -> Iterator[Transaction]:
-        with self._transaction("BEGIN") as transaction:
+        with self._transaction(_WRITE) as transaction:
             for name in locks:
                 transaction.run(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, hashtext(?))", (name,))
             yield transaction
@@ -205,12 +188,14 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[PostgresTransaction]:
+        committing = False
         try:
             connection = self._pool.take()
             try:
                 with self._pipeline(connection) as transaction:
                     transaction.run(begin)
                     yield transaction
+                    committing = begin == _WRITE
                     end = transaction.send("COMMIT")
                 if end.statusmessage != "COMMIT":  # a transaction that failed answers COMMIT with ROLLBACK
                     raise psycopg.DatabaseError("the transaction was undone at its end")
@@ -219,7 +204,7 @@ class PostgresDatabase(Database):
                 raise
             self._pool.give_back(connection)
         except psycopg.Error as error:
-            raise self._explain(error) from error
+            raise explain(error, self.where, busy_ms=self._busy_ms, committing=committing) from error
 
     @staticmethod
     @contextmanager
@@ -249,7 +234,7 @@ class PostgresDatabase(Database):
 
     def _connect(self) -> _Connection:
         connection: _Connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=10, application_name="klinecast"
+            self._url, autocommit=True, application_name="klinecast", **self._options
         )
         register(connection)
         with connection.pipeline():
@@ -265,15 +250,3 @@ class PostgresDatabase(Database):
     @staticmethod
     def _disconnect(connection: _Connection) -> None:
         connection.close()
-
-    def _explain(self, error: psycopg.Error) -> MarketError:
-        if isinstance(error, psycopg.errors.LockNotAvailable):
-            what = f"another process has been writing for {self._busy_ms / 1_000:g} s"
-            remedy = "look in pg_stat_activity for a session that holds its transaction open, and end it"
-        elif isinstance(error, psycopg.OperationalError):
-            what = f"the store's database failed: {str(error).strip()}"
-            remedy = "see that the server runs, can be reached and has disk space, then run this again"
-        else:
-            what = f"the store's database refused: {str(error).strip()}"
-            remedy = "report this with the message above; the transaction was undone, nothing stored is lost"
-        return MarketError(what, where=self.where, remedy=remedy)

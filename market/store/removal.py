@@ -78,12 +78,21 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one snapshot showed of a span."""
+    """What one snapshot showed of a span.
+
+    Parameters
+    ----------
+    files : list[ColdFile]
+        Files that hold bars of it.
+    whole : frozenset[int]
+        The numbers of those of them that hold nothing else.
+    """
 
     covered: Int64s
     hot: Bars
     owners: Owners
     files: list[ColdFile]
+    whole: frozenset[int]
     versions: list[tuple[int, int]]
     gaps: int
 
@@ -147,7 +156,11 @@ def _look(transaction: Transaction, span: _Span) -> _Seen:
     covered = coverage.load(transaction, interval, numbers, span.start, span.end)
     going = _intersection(covered, span.holes)
     holders = set(owners.file_ids[spans.meet(owners.spans, going)].tolist())
-    found = manifest.files(transaction, interval, span.start, span.end)
+    found = [
+        file
+        for file in manifest.files(transaction, interval, span.start, span.end)
+        if file.file_id in holders
+    ]
     versions = transaction.execute(
         "SELECT start_time, version FROM day_versions WHERE kline_interval = ? AND start_time > ?"
         " AND start_time < ? ORDER BY start_time",
@@ -158,10 +171,17 @@ def _look(transaction: Transaction, span: _Span) -> _Seen:
         covered,
         transaction.read_bars(interval, span.start, span.end, numbers),
         owners,
-        [file for file in found if file.file_id in holders],
+        found,
+        frozenset(file.file_id for file in found if _is_within(transaction, file, span)),
         [(start, version) for start, version in versions],
         int(spans.meet(ledger, span.holes).sum()),
     )
+
+
+def _is_within(transaction: Transaction, file: ColdFile, span: _Span) -> bool:
+    """Tell whether all days that a file holds, of all its symbols, lie within the span."""
+    owned = manifest.days_in(transaction, file)
+    return len(owned) > 0 and len(spans.subtract(owned, span.holes)[0]) == 0
 
 
 def _report(span: _Span, seen: _Seen) -> RemovalReport:
@@ -188,14 +208,21 @@ def _intersection(covered: Int64s, holes: Int64s) -> Int64s:
 def _rewritten(
     book: SymbolBook, files: ColdFiles, span: _Span, seen: _Seen
 ) -> tuple[list[NewFile], list[ColdFile]]:
-    """Write the files that hold bars of the span anew without them; an empty one gets no successor."""
+    """Write the files that hold bars of the span anew without them; an empty one gets no successor.
+
+    One that holds nothing else is not read: it may be damaged, or gone.
+    """
     gone = pl.col("symbol").is_in(list(span.ids)) & pl.col("open_time").is_between(
         span.start, span.end, closed="left"
     )
     numbers = {name: number for number, name in book.names().items()}
     new, old = [], []
     for file in seen.files:
-        kept = files.collect(files.scan([file]).select(STORED_SCHEMA.names()).filter(~gone))
+        if file.file_id in seen.whole:
+            old.append(file)
+            continue
+        files.require_intact([file])
+        kept = files.collect(files.scan([file]).select(STORED_SCHEMA.names()).filter(~gone), [file])
         if kept.height == file.rows:
             continue
         old.append(file)

@@ -209,7 +209,8 @@ def _publish(transaction: Transaction, book: SymbolBook, files: ColdFiles, job: 
     frame = unpack(seen.hot, names, job.interval)
     if job.file is not None:
         keys = ["symbol", "open_time"]
-        below = files.collect(files.scan([job.file]).select(frame.columns))
+        files.require_intact([job.file])
+        below = files.collect(files.scan([job.file]).select(frame.columns), [job.file])
         frame = pl.concat([frame, below.join(frame.select(keys), on=keys, how="anti")])
     return files.publish(
         job.interval, frame.sort("symbol", "open_time"), {name: number for number, name in names.items()}

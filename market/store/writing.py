@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from market.errors import MarketError
 from market.intervals import interval_ms
 from market.store import coverage, gaps, manifest, revision, spans
 from market.store.bars import Bars, none, overlay
@@ -84,7 +85,14 @@ def _revised(
     places = spans.place(stored["symbol_id"], stored["open_time"])
     order = np.argsort(places)
     wanted = spans.place(again["symbol_id"], again["open_time"])
-    twin = stored[order[np.searchsorted(places, wanted, sorter=order)]]
+    at = np.searchsorted(places, wanted, sorter=order)
+    if not (held := np.isin(wanted, places)).all():
+        raise MarketError(
+            f"{int((~held).sum()):,} bars that the store's coverage names are not in it; nothing was changed",
+            where=f"{interval}, open times {start} to {end - 1}",
+            remedy="run `klinecast run verify`: it names the file that does not hold what it should",
+        )
+    twin = stored[order[at]]
     same = (_octets(again) == _octets(twin)).all(axis=1)
     return again[~same]
 

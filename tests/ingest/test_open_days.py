@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 
 import polars as pl
 import pytest
@@ -195,3 +197,31 @@ def test_a_damaged_answer_to_a_single_question_is_tried_again(scripted, serve, m
 
     assert asyncio.run(ask()) == start
     assert len(asked) == 2
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_an_exchange_that_falls_silent_keeps_no_bar_from_the_disk(
+    scripted, serve, store, monkeypatch
+) -> None:
+    """An open day waits for its rest, but not for minutes: what has come is durable some seconds later."""
+    monkeypatch.setattr(ingest_writer, "_GATHER_S", 0.05)
+    monkeypatch.setattr(ingest_writer, "_SILENCE_S", 0.2)
+    start = scripted.now - 15 * DAY_MS
+    scripted.fill("AAAUSDT", "1m", start, scripted.now)
+    whole, answers, silent, stored = scripted._klines, 0, threading.Event(), 0
+
+    def klines(query):
+        nonlocal answers, stored
+        answers += 1
+        if answers == 20 and not silent.is_set():
+            silent.set()
+            deadline = time.monotonic() + 30
+            while (stored := store.scan("1m").collect().height) < 19_000 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        return whole(query)
+
+    monkeypatch.setattr(scripted, "_klines", klines)
+    report = ingest_sync(serve(scripted), store, ["AAAUSDT"], ["1m"], start=start, concurrency=1)
+    assert stored == 19_000
+    assert report.failures == []
+    assert store.scan("1m").collect()["open_time"].to_list() == sorted(scripted.bars["AAAUSDT", "1m"])

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from market.ingest_plan import Request, Series
+from market.page_order import OUT_OF_ORDER, out_of_order
 from market.page_verdict import Verdict, judge
 from market.wire import parse_klines
 
@@ -34,6 +41,68 @@ def test_a_row_far_ahead_between_others_does_not_stretch_the_answer() -> None:
     found = judged(rows)
     assert found.covered_until == START + 10 * MINUTE
     assert found.absence.spans == [(START + 4 * MINUTE, START + 5 * MINUTE)]
+    assert found.absence.refused_slots == {START + 4 * MINUTE}
+
+
+@pytest.mark.parametrize("claimed", [2_000, 12, 999])
+def test_a_sound_row_out_of_order_is_refused_not_stored_where_it_claims_to_be(claimed: int) -> None:
+    """Kept, it would stand in for the true bar of that time, which nobody would ask for any more."""
+    rows = minutes(20)
+    rows[4] = row(START + claimed * MINUTE)
+    del rows[12]
+    found = judged(rows)
+    assert START + claimed * MINUTE not in found.good["open_time"]
+    assert (found.good.height, found.known) == (18, 0)
+    assert found.refused.select("open_time", "reason").rows() == [(START + claimed * MINUTE, OUT_OF_ORDER)]
+
+
+def test_a_wrong_time_among_those_before_it_is_found_too() -> None:
+    rows = minutes(20)
+    del rows[3]
+    rows[10] = row(START + 3 * MINUTE)
+    found = judged(rows)
+    assert START + 3 * MINUTE not in found.good["open_time"] and found.good.height == 18
+    assert found.absence.refused_slots == {START + 11 * MINUTE}
+
+
+def test_rows_in_another_order_that_lack_nothing_are_taken() -> None:
+    shuffled = minutes(50)
+    random.Random(3).shuffle(shuffled)
+    for rows in (minutes(50)[::-1], shuffled):
+        found = judged(rows)
+        assert (found.good.height, found.refused.height) == (50, 0)
+        assert found.covered_until == START + 50 * MINUTE
+
+
+def test_the_time_of_another_row_is_a_contradiction_and_costs_both() -> None:
+    rows = minutes(20)
+    del rows[15]
+    rows[4] = row(START + 9 * MINUTE, high="3")
+    found = judged(rows)
+    assert found.good.height == 17
+    assert set(found.refused["reason"]) == {"contradicts another row of the same open_time"}
+
+
+def test_a_last_row_after_a_hole_waits_for_the_answer_that_begins_with_it() -> None:
+    found = judged([*minutes(10), row(START + 2_000 * MINUTE)])
+    assert found.covered_until == START + 10 * MINUTE
+    assert (found.good.height, found.refused.height, found.absence.spans) == (10, 0, [])
+    alone = judged([row(START + 2_000 * MINUTE)])
+    assert alone.good.height == 1 and alone.absence.spans == [(START, START + 2_000 * MINUTE)]
+
+
+@given(st.lists(st.integers(0, 30), max_size=25))
+def test_as_few_rows_as_possible_are_blamed(times: list[int]) -> None:
+    wrong = out_of_order(np.array(times, np.int64), 1)
+    longest = [1] * len(times)  # of the ascents that end with each row
+    for at in range(len(times)):
+        longest[at] += max((longest[i] for i in range(at) if times[i] <= times[at]), default=0)
+    kept = [time for time, blamed in zip(times, wrong, strict=True) if not blamed]
+    assert len(kept) >= max(longest, default=0)
+    blamed_times = {time for time, blamed in zip(times, wrong, strict=True) if blamed}
+    assert not blamed_times & set(kept)
+    if times and len(set(times)) == max(times) - min(times) + 1:
+        assert kept == times
 
 
 def test_a_refused_row_far_ahead_does_not_either() -> None:

@@ -349,3 +349,32 @@ def test_a_server_that_is_away_for_a_moment_is_asked_again(s3_url: str, s3_serve
     s3_server.start()
     putting.join()
     assert objects.get("a") == b"content"
+
+
+def test_an_answer_that_is_cut_off_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("market.store.objects_s3._RETRIES", 0)
+
+    class CutOff(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            for name, value in (
+                ("Content-Length", "1000"),
+                ("ETag", '"1"'),
+                ("Last-Modified", "Wed, 15 Nov 2023 00:00:00 GMT"),
+            ):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"half")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), CutOff) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        with pytest.raises(MarketError, match="cut off") as caught:
+            open_objects("s3://bucket/prefix").get("1m/a.parquet")
+        server.shutdown()
+    assert "network" in caught.value.remedy and "another server" not in caught.value.remedy

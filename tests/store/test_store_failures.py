@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,7 +141,18 @@ def test_a_hung_writer_is_waited_for_and_then_named(home: Path, make_bars: MakeB
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://u:secret@h/db", "postgresql://u:secret@127.0.0.1:1/db", "postgresql://u:secret@[/db"]
+    "url",
+    [
+        "mysql://u:secret@h/db",
+        "postgresql://u:secret@127.0.0.1:1/db",
+        "postgresql://u:secret@[/db",
+        "postgresql://u:se@secret@127.0.0.1:1/db",
+        "postgresql://u:se/secret@127.0.0.1:1/db",
+        "postgresql://u:se#secret@127.0.0.1:1/db",
+        "postgresql://u:se?secret@127.0.0.1:1/db",
+        "host=127.0.0.1 password=secret dbname=db",
+        "u:secret@127.0.0.1:1/db",
+    ],
 )
 def test_an_unusable_database_url_is_told_without_its_password(home: Path, url: str) -> None:
     with pytest.raises(MarketError) as caught:
@@ -161,3 +174,69 @@ def test_a_server_that_goes_away_is_told_and_come_back_to(
             store.write("1m", make_bars(["B"]))
         assert "server" in caught.value.remedy
         assert store.write("1m", make_bars(["B"])).rows_inserted == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "remedy"),
+    [
+        ("/no_such_database", "does not exist", "createdb"),
+        ("nobody@", "does not exist", "a user that the server has"),
+        ("options=-cdefault_transaction_read_only%3Don", "read-only transaction", "takes writes"),
+        ("options=-cstatement_timeout%3D1", "statement timeout", "statement_timeout"),
+        ("guest@", "permission denied", "let this user create the schema"),
+    ],
+)
+def test_what_a_server_will_not_do_comes_with_its_own_remedy(
+    home: Path, postgres_url: str, make_bars: MakeBars, change: str, what: str, remedy: str
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute("DROP ROLE IF EXISTS guest")
+        server.execute("CREATE ROLE guest LOGIN")
+    url = postgres_url
+    if change.startswith("/"):
+        url = url.replace("/postgres?", f"{change}?")
+    elif change.endswith("@"):
+        url = url.replace("postgres:@", change)
+    else:
+        KlineStore.open(home, url).close()
+        url += f"&{change}"
+    assert url != postgres_url
+    bars = make_bars([f"S{i}" for i in range(20)], count=2_000)
+    with pytest.raises(MarketError, match=what) as caught, KlineStore.open(home, url) as store:
+        store.write("1m", bars)
+    assert remedy in caught.value.remedy and "report" not in caught.value.remedy
+
+
+def test_a_connection_that_breaks_at_the_commit_says_that_it_may_have_happened(
+    home: Path, postgres_url: str, make_bars: MakeBars
+) -> None:
+    """The server waits at the end of a transaction, and is told to end the session meanwhile."""
+    bars = make_bars(["A", "B"])
+    with KlineStore.open(home, postgres_url) as store:
+        store.write("1m", bars.filter(symbol="A"))
+        with psycopg.connect(postgres_url, autocommit=True) as server:
+            server.execute(
+                "CREATE FUNCTION klinecast.wait() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$"
+            )
+            server.execute(
+                "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON klinecast.changes"
+                " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION klinecast.wait()"
+            )
+
+            def end_the_session() -> None:
+                while not server.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT'"
+                    " AND wait_event = 'PgSleep'"
+                ).fetchall():
+                    time.sleep(0.02)
+
+            ending = threading.Thread(target=end_the_session)
+            ending.start()
+            with pytest.raises(MarketError, match="whether it did is not known") as caught:
+                store.write("1m", bars)
+            ending.join()
+            assert "not stored twice" in caught.value.remedy
+            server.execute("DROP TRIGGER slow ON klinecast.changes")
+        assert store.write("1m", bars).rows_inserted == 10
+        assert_frame_equal(store.scan("1m").collect(), bars)
