@@ -48,7 +48,7 @@ def anomalies(
     with platform.store() as store, StepProgress(context, "anomalies", "intervals") as progress:
         now = platform.now_ms()
         for done, interval in enumerate(intervals):
-            progress.update(done, len(intervals), interval)
+            progress.update(done, len(intervals), f"at {interval}")
             block = open_latest(platform.home, interval)
             first, last = int(block.open_time[0]), int(block.open_time[-1])
             panel = store.panel(interval, block.symbols, start=first, end=last + 1)
@@ -57,6 +57,7 @@ def anomalies(
             store.write_flags(found.frame)
             judged = int(np.isfinite(panel.columns["close"][panel.open_time >= fit_until]).sum())
             made.append(_told(interval, found.frame, judged, fit_until))
+        progress.update(len(made), len(made))
     flags = pl.concat([row.pop("frame") for row in made])
     return dg.MaterializeResult(metadata=_metadata(flags, pl.DataFrame(made)))
 

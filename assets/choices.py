@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from assets.errors import SettingsError
 from assets.home import Home
 from assets.settings import load_settings
@@ -10,8 +12,11 @@ from market.errors import MarketError
 from market.exchange.clock import parse_time
 from market.intervals import interval_ms
 from market.sources.ccxt_names import is_ccxt
+from market.store import KlineStore
 from market.symbol_names import near_matches, spelled, spelling_hint
-from market.wording import utc
+from market.wording import count, utc
+
+_SHOWN = 20
 
 
 def read_symbols(text: str | None, option: str = "--symbols") -> list[str] | None:
@@ -52,12 +57,73 @@ def _require_spelling(names: list[str], option: str) -> None:
 
 
 def _known_symbols() -> set[str]:
-    """Return the symbols that this home follows or holds bars of."""
     home = Home()
     if not home.holds_store():
         return set()
     with home.existing_store() as store:
-        return {*store.universe()["symbol"], *store.spans()["symbol"]}
+        return known_symbols(store)
+
+
+def known_symbols(store: KlineStore) -> set[str]:
+    """Return the symbols that a home follows or holds bars of."""
+    return {*store.universe()["symbol"], *store.spans()["symbol"]}
+
+
+class UnknownNamesError(SettingsError):
+    """Names that a home holds nothing of."""
+
+
+def unknown_names(
+    asked: Sequence[str] | None, known: Collection[str], option: str, *, kind: str = "symbol"
+) -> UnknownNamesError | None:
+    """Return the error for names that nothing is stored under, None where there are none; the caller tells it.
+
+    Parameters
+    ----------
+    asked
+        Names as they were given; None for all.
+    known
+        Names under which this home holds something.
+    option
+        Where they were given.
+    kind
+        What they name.
+
+    Raises
+    ------
+    UnknownNamesError
+        If all of them are unknown: there is nothing else to tell then.
+    """
+    unknown = [name for name in asked or () if name not in known]
+    if not unknown:
+        return None
+    error = UnknownNamesError(
+        f"nothing is stored here of {count(len(unknown), kind)}: {', '.join(unknown)}",
+        where=option,
+        remedy=_meant(unknown, known, kind),
+    )
+    if len(unknown) == len(asked or ()):
+        raise error
+    return error
+
+
+def _meant(unknown: Sequence[str], known: Collection[str], kind: str) -> str:
+    """Say what each name was probably meant to be, and what there is where that cannot be told."""
+    near = {name: near_matches(name, known) for name in unknown}
+    hints = [
+        f"{name}: did you mean {' or '.join(names)}?"
+        if len(unknown) > 1
+        else f"did you mean {' or '.join(names)}?"
+        for name, names in near.items()
+        if names
+    ]
+    if len(hints) < len(unknown):
+        names, more = sorted(known)[:_SHOWN], len(known) - _SHOWN
+        what_there_is = f"the {kind}s here are {', '.join(names)}" + (
+            f" and {more:,} more" if more > 0 else ""
+        )
+        hints.append(what_there_is if known else "fetch bars first: klinecast run ingest")
+    return "; ".join(hints)
 
 
 def read_intervals(text: str | None, option: str = "--intervals") -> list[str] | None:

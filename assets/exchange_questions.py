@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 import polars as pl
@@ -22,10 +22,15 @@ def exchange_time(url: str, market: MarketName = "spot", say: Callable[[str], No
 
 
 def chosen_symbols(
-    url: str, selection: str, market: MarketName = "spot", say: Callable[[str], None] | None = None
+    url: str,
+    selection: str,
+    market: MarketName = "spot",
+    say: Callable[[str], None] | None = None,
+    *,
+    once_known: Collection[str] = (),
 ) -> pl.DataFrame:
     """Return the symbols that a selection names, as `market.universe.fetch_universe` does."""
-    return _ask(url, market, lambda source: fetch_universe(source, selection), say)
+    return _ask(url, market, lambda source: fetch_universe(source, selection, once_known=once_known), say)
 
 
 def _ask(

@@ -31,7 +31,7 @@ def features(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materi
     with platform.store() as store, StepProgress(context, "features", "intervals") as progress:
         symbols, now = platform.tracked_symbols(store), platform.now_ms()
         for done, interval in enumerate(settings.intervals):
-            progress.update(done, len(settings.intervals), interval)
+            progress.update(done, len(settings.intervals), f"at {interval}")
             panel = store.panel(interval, symbols, bars=settings.history_bars, end=now)
             block = compute(panel, available(default_features(), known_columns(panel)))
             folder = publish(block, interval, platform.home, extra={"history_bars": settings.history_bars})
@@ -47,6 +47,7 @@ def features(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materi
                     "folder": folder.name,
                 }
             )
+        progress.update(len(made), len(made))
     values = sum(row["features"] * row["bars"] * row["symbols"] for row in made)
     return dg.MaterializeResult(
         metadata={

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from assets.home import Home
 from market.intervals import INTERVAL_MS, interval_ms
 from market.store import KlineStore
 
@@ -52,20 +51,6 @@ def read_ledger(
     if cause is not None:
         rows = rows.filter(pl.col("cause") == cause)
     return rows.sort("_length", "symbol", "start_time").drop("_length")
-
-
-def stored_series(home: Home) -> set[tuple[str, str]]:
-    """Return symbol and interval of everything that is stored."""
-    with home.existing_store() as store:
-        return set(store.spans().select("symbol", "kline_interval").iter_rows())
-
-
-def ledger_of(
-    home: Home, intervals: Sequence[str] | None, symbols: Sequence[str] | None, cause: str | None
-) -> pl.DataFrame:
-    """Return `read_ledger` of a home that holds a store."""
-    with home.existing_store() as store:
-        return read_ledger(store, intervals=intervals, symbols=symbols, cause=cause)
 
 
 def by_cause(ledger: pl.DataFrame) -> pl.DataFrame:

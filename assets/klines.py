@@ -10,6 +10,7 @@ from pydantic import Field
 from assets.archives import archive_host, archive_metadata, archive_summary
 from assets.choices import future_start
 from assets.clock import record_clock
+from assets.completeness import SPEC, completeness
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
@@ -56,6 +57,7 @@ class KlinesConfig(dg.Config):
     code_version="1",
     pool="exchange_api",
     owners=["team:market-data"],
+    check_specs=[SPEC],
 )
 @explained
 def klines(
@@ -104,7 +106,7 @@ def klines(
     for missed in files.failures:
         context.log.warning(f"{missed.path}: {missed.error}")
     context.log.info(f"{filled}; {rolled}; {compacted}")
-    return dg.MaterializeResult(metadata=_metadata(filled, spans))
+    return dg.MaterializeResult(metadata=_metadata(filled, spans), check_results=[completeness(report)])
 
 
 def _show(told: "Progress", progress: StepProgress) -> None:
@@ -133,7 +135,7 @@ def _starts(config: KlinesConfig, intervals: Sequence[str], bars: int, now: int)
 def _failed(report: "IngestReport") -> str:
     """Say how many series could not be completed, if any."""
     failed, of = len(report.failures), len(report.series)
-    return f" {failed:,} of {of:,} series FAILED, see the warnings;" if failed else ""
+    return f" {failed:,} of {of:,} series FAILED;" if failed else ""
 
 
 _FIRST_COLUMNS = (

@@ -39,7 +39,10 @@ _SPECS = [
         "known_gaps", asset="klines", description="Every missing bar stands in the gap ledger."
     ),
     dg.AssetCheckSpec(
-        "fresh", asset="klines", description=f"The newest bar closed at most {_STALE_AFTER_BARS} bars ago."
+        "fresh",
+        asset="klines",
+        description="The newest bar of every followed symbol that is traded closed at most"
+        f" {_STALE_AFTER_BARS} bars ago.",
     ),
     dg.AssetCheckSpec(
         "intervals_agree",
@@ -197,7 +200,10 @@ def _check_agreement(
 
 
 def _check_freshness(store: KlineStore, interval: str, now: int, findings: _Findings) -> None:
-    spans, step = store.spans(interval), interval_ms(interval)
+    spans, step, universe = store.spans(interval), interval_ms(interval), store.universe()
+    if universe.height:  # who is not traded or followed any more has no new bars, and nothing is wrong
+        traded = universe.filter(pl.col("status") == "TRADING")["symbol"]
+        spans = spans.filter(pl.col("symbol").is_in(traded.to_list()))
     limit = now - (_STALE_AFTER_BARS + 1) * step - _SLACK_MS
     stale = spans.filter(pl.col("last_open_time") < limit)
     first = f"{stale['symbol'][0]} ends at {utc(stale['last_open_time'][0])}" if stale.height else ""

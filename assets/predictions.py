@@ -1,5 +1,7 @@
 """Asset `predictions`: one row a symbol, at the newest closed bar of the model's interval."""
 
+from collections import Counter
+
 import dagster as dg
 import polars as pl
 
@@ -8,7 +10,7 @@ from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
 from market.wording import count
 from serving.cache import open_cache
-from serving.sweep import sweep
+from serving.sweep import SweepReport, sweep
 
 
 @dg.asset(
@@ -33,10 +35,7 @@ def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
         context.log.warning(f"{symbol} not predicted: {reason}")
     return dg.MaterializeResult(
         metadata={
-            "summary": f"{count(report.frame.height, 'symbol')} at {utc(report.open_time)}"
-            f" by model {report.model_version}"
-            + (f"; {len(report.skipped)} not predicted" if report.skipped else "")
-            + "".join(f"; {len(late)} wait for their {name} bar" for name, late in report.not_ready.items()),
+            "summary": _in_words(report),
             "dagster/row_count": report.frame.height,
             "dagster/column_schema": column_schema(report.frame),
             "open_time": utc(report.open_time),
@@ -51,4 +50,20 @@ def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
             "not_ready": dg.MetadataValue.json(report.not_ready),
             "predictions": table(report.frame),
         }
+    )
+
+
+def _in_words(report: SweepReport) -> str:
+    """Say what was predicted, what an earlier sweep had predicted already, and who was left out and why."""
+    made, new = report.frame.height, report.rows_inserted
+    if made and not new:
+        already = "already there, from an earlier sweep: "
+    else:
+        already = f"{new:,} new and {made - new:,} already there: " if new < made else ""
+    why = Counter(reason.partition(":")[0] for reason in report.skipped.values())
+    left_out = ", ".join(f"{number:,} {reason}" for reason, number in why.most_common())
+    return (
+        f"{already}{count(made, 'symbol')} at {utc(report.open_time)} by model {report.model_version}"
+        + (f"; {len(report.skipped):,} not predicted ({left_out})" if report.skipped else "")
+        + "".join(f"; {len(late):,} wait for their {name} bar" for name, late in report.not_ready.items())
     )

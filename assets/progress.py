@@ -40,6 +40,13 @@ _PATIENCE_SECONDS = 20.0
 """Time left is told after so many seconds and when so large a share is done, or after as long as this: what the first
 moments suggest is far off."""
 
+_MANY = 100
+"""A speed means something where at least so many units are counted. Fewer are parts of work of different length: what
+one of them took says little about the next."""
+
+_SETTLED_SHARE_OF_FEW = 0.2
+"""Of fewer units time left is told, as "about", once so large a share is done, from the time that all of it took."""
+
 _terminal: TextIO | None = None
 
 
@@ -115,16 +122,16 @@ class StepProgress:
         now = time.monotonic()
         with self._telling:
             self._pace.note(now, done)
-            left = _time_left(self._pace.left(total))
+            speed, left = self._pace.speed(total), self._pace.time_left(total)
             if self._bar is not None:
-                speed, task = _speed(self._pace.rate), self._bar.task_ids[0]
+                task = self._bar.task_ids[0]
                 self._bar.update(task, completed=done, total=total, detail=detail, speed=speed, left=left)
-            self._at, self._since = self._line(done, total, left, detail), now
-            self._last_line = self._at if done or total else ""
+            self._at, self._since = self._line(done, total, detail), now
+            self._last_line = self._line(done, total, speed, left, detail) if done or total else ""
             if self._last_line and now - self._last_plain >= _PLAIN_SECONDS:
                 self._print(self._last_line)
             if now - self._last_log >= _LOG_SECONDS:
-                self._tell_log(self._at)
+                self._tell_log(self._line(done, total, speed, left, detail))
 
     def say(self, text: str) -> None:
         """Say what is being done, or what is wrong, while nothing can be counted.
@@ -164,13 +171,14 @@ class StepProgress:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._last_line = ""
 
-    def _line(self, done: float, total: float | None, left: str, detail: str) -> str:
+    def _line(self, done: float, total: float | None, *more: str) -> str:
+        """Say how much is done and what else there is to say: speed, time left, what it is at."""
         whole = math.floor(done)  # a third of a fold is none yet
-        of = f"{whole:,} {self._unit}" if done else ""
+        unit = "" if self._unit == self._label else f" {self._unit}"
+        of = f"{whole:,}{unit}" if done else ""
         if total:
-            of = f"{whole:,} of {total:,.0f} {self._unit}"
-        speed = _speed(self._pace.rate) if done else ""
-        return f"{self._label}: {', '.join(part for part in (of, speed, left, detail) if part)}"
+            of = f"{whole:,} of {total:,.0f}{unit}"
+        return f"{self._label}: {', '.join(part for part in (of, *more) if part)}"
 
     def _start_bar(self) -> Progress | None:
         if self._console is None or not self._console.is_terminal:
@@ -193,7 +201,7 @@ class StepProgress:
 
 
 class _Pace:
-    """How fast a step goes of late, and how long the rest will take at that speed."""
+    """How fast a step goes, and how long the rest will take at that speed."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -205,29 +213,42 @@ class _Pace:
         while len(self._seen) > 2 and self._seen[1][0] <= now - _RECENT_SECONDS:
             self._seen.popleft()
 
+    def speed(self, total: float | None) -> str:
+        """Say how fast many units are counted off; nothing where there are few."""
+        done, rate = self._seen[-1][1], self._recent
+        if rate <= 0 or not _many(total, done):
+            return ""
+        return f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each"
+
+    def time_left(self, total: float | None) -> str:
+        """Say how long the rest will take; nothing while that cannot be told."""
+        if not total or (seconds := self._left(total)) is None or seconds < 1:
+            return ""
+        return ("" if _many(total, 0) else "about ") + _time_left(seconds)
+
     @property
-    def rate(self) -> float:
+    def _recent(self) -> float:
         """Units a second of late."""
         (since, before), (now, done) = self._seen[0], self._seen[-1]
         return (done - before) / max(now - since, 1e-9)
 
-    def left(self, total: float | None) -> float | None:
+    def _left(self, total: float) -> float | None:
         """Return the seconds that the rest will take, None while that cannot be told."""
         now, done = self._seen[-1]
-        passed = now - self._started
-        early = passed < _SETTLED_SECONDS or (total and done < _SETTLED_SHARE * total)
-        if not total or done >= total or self.rate <= 0 or (early and passed < _PATIENCE_SECONDS):
+        passed, many = now - self._started, _many(total, 0)
+        share, least = done / total, _SETTLED_SHARE if many else _SETTLED_SHARE_OF_FEW
+        early = passed < _SETTLED_SECONDS or share < least
+        rate = self._recent if many else done / max(passed, 1e-9)
+        if share >= 1 or rate <= 0 or (early and not (many and passed >= _PATIENCE_SECONDS)):
             return None
-        return max(0.0, total - done) / self.rate
+        return (total - done) / rate
 
 
-def _time_left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
+def _many(total: float | None, done: float) -> bool:
+    return (total or done) >= _MANY
+
+
+def _time_left(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:,.0f} s left"
     return f"{seconds / 60:,.0f} min left" if seconds < 7_200 else f"{seconds / 3_600:,.1f} h left"
-
-
-def _speed(rate: float) -> str:
-    return f"{rate:,.0f}/s" if rate >= 1 else f"{1 / rate:,.0f} s each" if rate > 0 else "not yet"

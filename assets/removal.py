@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from assets.errors import SettingsError
+from assets.choices import unknown_names
 from assets.home import Home
 from market.intervals import interval_ms
 from market.store import KlineStore
@@ -54,12 +54,11 @@ def _preview(
 ) -> Removal:
     interval_ms(interval)
     held = store.spans(interval)["symbol"].to_list()
-    if symbols is not None and (unknown := [name for name in symbols if name not in held]):
-        raise SettingsError(
-            f"no {interval} bars of {', '.join(unknown)} are stored",
-            where="--symbols",
-            remedy="klinecast status and klinecast sql show what is; mind capitals",
-        )
+    unknown_interval = unknown_names(
+        [interval], set(store.spans()["kline_interval"]), "--interval", kind="interval"
+    )
+    if unknown := unknown_interval or unknown_names(symbols, held, f"--symbols, of {interval} bars"):
+        raise unknown  # what is removed is gone: nothing is, while a part of it was not meant so
     chosen = held if symbols is None else list(symbols)
     single = [(name, store.would_remove(interval, [name], start, end)) for name in chosen]
     rows = [(name, each.rows, each.start_time, each.end_time) for name, each in single if each.rows]

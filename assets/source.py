@@ -14,6 +14,7 @@ from market.loopback import DIRECT
 from market.source import MarketName
 
 _FILE = "source.json"
+_SIMULATED = "the simulated market"
 
 
 def claim_source(home: Path, url: str, market: MarketName = "spot") -> str:
@@ -72,6 +73,11 @@ def claimed_source(home: Path) -> str | None:
     return str(record["source"]) if record and "source" in record else None
 
 
+def is_simulated(source: str) -> bool:
+    """Tell whether a market, by its name, is one that the built-in exchange makes up."""
+    return source.startswith(_SIMULATED)
+
+
 def source_name(url: str, market: MarketName = "spot") -> str:
     """Name a market: its host or its exchange in ccxt, or what a built-in exchange says that it serves."""
     return _exchange_name(url) + _suffix(market)
@@ -82,7 +88,7 @@ def _suffix(market: MarketName) -> str:
 
 
 def _simulated(seed: object) -> str:
-    return f"the simulated market with seed {seed}"
+    return f"{_SIMULATED} with seed {seed}"
 
 
 def _exchange_name(url: str) -> str:

@@ -1,6 +1,7 @@
 """Asset `universe`: which symbols the platform follows."""
 
 import dagster as dg
+import polars as pl
 
 from assets.failures import explained
 from assets.metadata import column_schema, table
@@ -31,13 +32,18 @@ def universe(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materi
         platform.store() as store,
     ):
         progress.say(f"asking {url} for its symbols")
-        frame = chosen_symbols(url, platform.settings.symbols, market, progress.say)
+        once_known = {*store.universe()["symbol"], *store.spans()["symbol"]}
+        frame = chosen_symbols(url, platform.settings.symbols, market, progress.say, once_known=once_known)
         # A host that has answered; a mistyped URL claims nothing.
         source = claim_source(platform.home, url, market)
         store.write_universe(frame)
+    gone = _gone(platform.settings.symbols, frame)
+    if gone:
+        context.log.warning(f"not listed any more, and left out: {', '.join(gone)}")
     return dg.MaterializeResult(
         metadata={
-            "summary": f"{count(frame.height, 'symbol')} of {source} ({platform.settings.symbols})",
+            "summary": f"{count(frame.height, 'symbol')} of {source} ({platform.settings.symbols})"
+            + (f"; not listed any more, and left out: {', '.join(gone)}" if gone else ""),
             "dagster/row_count": frame.height,
             "dagster/column_schema": column_schema(frame),
             "source": source,
@@ -45,3 +51,9 @@ def universe(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materi
             "symbols": table(frame),
         }
     )
+
+
+def _gone(selection: str, chosen: pl.DataFrame) -> list[str]:
+    """Return the names of a selection that the exchange does not have any more; their bars stay."""
+    names = [name.strip() for name in selection.split(",")] if "," in selection else []
+    return [name for name in dict.fromkeys(names) if name and name not in set(chosen["symbol"])]

@@ -80,7 +80,7 @@ def open_latest(home: Path, interval: str) -> FeatureBlock:
         raise KernelError(
             f"no features of interval {interval!r} have been published",
             where=str(parent),
-            remedy="materialise the features asset first",
+            remedy="materialise `features` first: klinecast run ingest, then klinecast run make_features",
         ) from None
     folder = parent / version
     try:
@@ -92,13 +92,13 @@ def open_latest(home: Path, interval: str) -> FeatureBlock:
         raise KernelError(
             f"published features cannot be read: {error}",
             where=str(folder),
-            remedy="materialise the features anew",
+            remedy="materialise `features` anew: klinecast run make_features",
         ) from error
     if values.shape != (len(names), len(open_time), len(symbols)) or values.dtype != np.float32:
         raise KernelError(
             f"published features do not fit together: values {values.dtype} {values.shape}",
             where=str(folder),
-            remedy="materialise the features anew",
+            remedy="materialise `features` anew: klinecast run make_features",
         )
     return FeatureBlock(values, names, open_time, symbols)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import polars as pl
 
 from market.client_errors import UnknownSymbolError
@@ -27,7 +29,9 @@ _LISTED = frozenset({"TRADING", "HALT"})
 """States of a symbol that is traded or will be again; a delisted one has another (BREAK, CLOSE, ...)."""
 
 
-async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
+async def fetch_universe(
+    client: KlineSource, selection: str, *, once_known: Collection[str] = ()
+) -> pl.DataFrame:
     """Return the chosen symbols with their 24-hour volume, best first.
 
     Parameters
@@ -38,6 +42,9 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
         "top:N" (the N symbols with the highest volume among those trading against USDT), "all" (every symbol
         that is trading), or names separated by commas (trading or not). A symbol that
         is halted for a time counts as trading.
+    once_known : collection of str
+        Names that were right once: where the exchange does not have one of them any more it is left out, since a
+        symbol that is gone must not keep the others from being followed. Any other unknown name is a mistake.
 
     Returns
     -------
@@ -47,7 +54,7 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
     Raises
     ------
     UnknownSymbolError
-        If a name is unknown to the exchange; near matches are named.
+        If a name is unknown to the exchange, and was never known; near matches are named.
     MarketError
         If `selection` cannot be read, or chooses nothing.
     """
@@ -59,7 +66,7 @@ async def fetch_universe(client: KlineSource, selection: str) -> pl.DataFrame:
     elif wanted.lower() == "all":
         chosen = [info for info in known if info.status in _LISTED]
     else:
-        chosen = _named(client, known, wanted)
+        chosen = _named(client, known, wanted, once_known)
     if not chosen:
         raise _nothing_chosen(client, known, selection)
     few = len(chosen) <= 100
@@ -103,17 +110,19 @@ def _top_count(selection: str) -> int | None:
     return int(tail)
 
 
-def _named(client: KlineSource, known: list[SymbolInfo], selection: str) -> list[SymbolInfo]:
+def _named(
+    client: KlineSource, known: list[SymbolInfo], selection: str, once_known: Collection[str]
+) -> list[SymbolInfo]:
     by_name = {info.symbol: info for info in known}
     names = dict.fromkeys(name for part in selection.split(",") if (name := part.strip()))
-    unknown = [name for name in names if name not in by_name]
+    unknown = [name for name in names if name not in by_name and name not in once_known]
     if unknown:
         raise UnknownSymbolError(
             f"the exchange has no symbol {', '.join(map(repr, unknown))}",
             where=client.base_url,
             remedy="; ".join(f"{name}: {suggest(name, by_name)}" for name in unknown),
         )
-    return [by_name[name] for name in names]
+    return [by_name[name] for name in names if name in by_name]
 
 
 def _rank(chosen: list[SymbolInfo], tickers: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from rich.table import Table
 from assets.errors import SettingsError
 from assets.exchange_process import exchange_for, step_clock
 from assets.interrupts import INTERRUPTED
-from assets.model_state import current_model_version
+from assets.model_state import current_model_version, newest_report
 from assets.platform import Platform
 from assets.settings import Settings, load_settings
 from assets.time_steps import close_of_next_bar
@@ -51,6 +51,7 @@ def run_demo(*, retrain: bool) -> int:
     console.print(
         f"klinecast demo: state in {settings.home}; stop with Ctrl-C at any time, run again to go on\n",
         highlight=False,
+        soft_wrap=True,
     )
     try:
         with exchange_for(settings) as url:
@@ -97,7 +98,7 @@ def _told(
         raise StageFailedError(job)
     made = _summaries(settings, assets)
     for name, summary in made.items() if run is _in_process else ():
-        console.print(f"  {name:<13} {summary}", highlight=False, markup=False)
+        console.print(f"  {name:<13} {summary}", highlight=False, markup=False, soft_wrap=True)
     yield Stage(job, "; ".join(made.values()), seconds)
 
 
@@ -145,12 +146,19 @@ def _close(console: Console, settings: Settings, stages: list[Stage]) -> None:
 
 def _where_next(settings: Settings) -> tuple[str, ...]:
     query = "SELECT symbol, count(*) FROM klines GROUP BY symbol"
+    report = newest_report(settings.home)
     return (
+        "\nBars go on closing: .venv/bin/klinecast run ingest fetches them, or make up with its schedules switched on",
         "\nWhere to look next",
         f"  make up                          the Dagster UI at http://127.0.0.1:{settings.ui_port}, these runs in it",
         "  .venv/bin/klinecast status       what this home holds, and whether it is ready to predict",
         "  .venv/bin/klinecast predictions  the newest predictions",
         f'  .venv/bin/klinecast sql "{query}"',
+        *(
+            [f"  {report}  how good the forecaster is, beside simpler ones: a page for a browser"]
+            if report
+            else []
+        ),
         f"  {settings.home / 'models'}  the exported model, to be used without klinecast: docs/artifacts.md",
     )
 

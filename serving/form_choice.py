@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from statistics import median
@@ -55,8 +55,10 @@ def with_fastest_form(bundle: Bundle) -> Bundle:
     return replace(bundle, model_file=str(form_choice(bundle)["chosen"]))
 
 
-def form_choice(bundle: Bundle) -> dict[str, Any]:
+def form_choice(bundle: Bundle, tell: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Return the record of a choice: `chosen`, and `machine`, `runtimes`, `files`, `forms` that it rests upon.
+
+    `tell` is told whether forms are being measured, or which had been before.
 
     `forms` has per file the median `ms` for `windows` windows, whether it is `independent` of neighbours, and how it
     did beside the float ONNX file in the same rounds: the median `ratio` of their times, and in how many rounds it was
@@ -69,10 +71,13 @@ def form_choice(bundle: Bundle) -> dict[str, Any]:
     if names == [bundle.model_file]:
         return by_default
     path = bundle.folder / CHOICE_FILE
+    tell = tell or (lambda text: None)
     if (kept := kept_record(path, facts)) is not None:
+        tell(f"serving runs {kept['chosen']} here, as measured before")
         return kept
     if not keep_record(path, None):
         return by_default
+    tell("measuring which file answers fastest here")
     forms = measure(bundle, names)
     record = {**facts, "windows": _WINDOWS, "threads": THREADS, "forms": forms, "chosen": choose(forms)}
     return record if keep_record(path, record) else by_default

@@ -12,7 +12,7 @@ import polars as pl
 
 from market.intervals import floor_time, interval_ms
 from market.store import KlineStore
-from market.wording import utc
+from market.wording import count, utc
 from serving.bundle import Bundle, load_bundle
 from serving.errors import ServingError
 from serving.intervals import IntervalPart, interval_parts, own_intervals
@@ -24,6 +24,7 @@ LATE_BARS: Final = 2
 being ingested or predicted, one is normal."""
 
 _SHOWN: Final = 5
+_INGEST: Final = "klinecast run ingest, or its schedule, fetches what has closed since"
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,9 @@ def assess(
     except ServingError as error:
         fatal.append(f"no sound model: {error.what} ({error.where})")
     for interval in intervals:
-        fresh, reasons = _freshness(store, interval, symbols, now_ms)
+        none_fresh, reasons = _freshness(store, interval, symbols, now_ms)
         lesser += reasons
-        if not fresh:
-            none_fresh = (
-                f"none of the {len(symbols)} symbols has fresh {interval} bars; do: klinecast run ingest"
-            )
+        if none_fresh:
             (fatal if bundle is None or interval in bundle.intervals else lesser).append(none_fresh)
     if bundle is not None:
         for own in own_intervals(bundle):
@@ -97,8 +95,8 @@ def assess(
 
 def _freshness(
     store: KlineStore, interval: str, symbols: Sequence[str], now_ms: int
-) -> tuple[bool, list[str]]:
-    """Whether any symbol is fresh, and who is not."""
+) -> tuple[str, list[str]]:
+    """Say that no symbol is fresh, empty where one is, and who is not."""
     step = interval_ms(interval)
     newest = floor_time(now_ms, interval) - step
     frame = store.spans(interval)
@@ -107,6 +105,13 @@ def _freshness(
     late = {
         s: (newest - last[s]) // step for s in symbols if s in last and newest - last[s] > LATE_BARS * step
     }
+    if not absent and len(late) == len(symbols) and len({last[symbol] for symbol in symbols}) == 1:
+        # They all end together: nothing is wrong with any of them, but nobody has fetched what has closed since.
+        bars = count(late[symbols[0]], "bar")
+        return (
+            f"no {interval} bar was fetched since that of {utc(last[symbols[0]])}, {bars} ago: {_INGEST}",
+            [],
+        )
     reasons = []
     if absent:
         reasons.append(f"{interval}: no bars of {_some(absent)}")
@@ -114,7 +119,9 @@ def _freshness(
         worst = max(late, key=lambda symbol: late[symbol])
         told = f"{worst} by {late[worst]:,} bars (its last opened {utc(last[worst])})"
         reasons.append(f"{interval}: {_some(list(late))} late, {told}")
-    return len(absent) + len(late) < len(symbols), reasons
+    if len(absent) + len(late) < len(symbols):
+        return "", reasons
+    return f"none of the {len(symbols)} symbols has fresh {interval} bars: {_INGEST}", reasons
 
 
 def _stored_until(store: KlineStore, interval: str, symbols: Sequence[str], now_ms: int) -> int | None:
@@ -146,7 +153,8 @@ def _last_sweep(store: KlineStore, bundle: Bundle, interval: str, now_ms: int) -
     if store.predictions(interval, start=lately, model_version=bundle.version).height:
         return []
     return [
-        f"{interval}: no predictions by model {bundle.version} since the bar of {utc(lately)}: run a sweep"
+        f"no {interval} predictions by model {bundle.version} since the bar of {utc(lately)}:"
+        " klinecast run prediction_sweep, or its schedule, makes them"
     ]
 
 

@@ -10,14 +10,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from assets.choices import read_intervals, read_symbols
+from assets.choices import known_symbols, read_intervals, read_symbols, unknown_names
 from assets.errors import AssetError
-from assets.gap_ledger import CAUSES, by_cause, ledger_of, stored_series
+from assets.gap_ledger import CAUSES, by_cause, read_ledger
 from assets.home import Home
 from assets.wording import count
+from orchestration.cli.output import print_table, told_missing
 
 _SHOWN = 50
-_WIDTH = 140
 
 
 class UnknownCauseError(AssetError):
@@ -34,39 +34,38 @@ def show_gaps(
             where="--cause",
             remedy=f"use one of: {', '.join(CAUSES)}",
         )
-    chosen, names, home = read_intervals(intervals), read_symbols(symbols), Home()
-    ledger = ledger_of(home, chosen, names, cause)
+    chosen, names = read_intervals(intervals), read_symbols(symbols)
+    with Home().existing_store() as store:
+        all_of_them, spans = read_ledger(store), store.spans()
+        ledger = read_ledger(store, intervals=chosen, symbols=names, cause=cause)
+        symbols_here = known_symbols(store) | set(all_of_them["symbol"])
+    intervals_here = {*spans["kline_interval"], *all_of_them["kline_interval"]}
+    missing = (
+        unknown_names(chosen, intervals_here, "--intervals", kind="interval"),
+        unknown_names(names, symbols_here, "--symbols"),
+    )
     if as_json:
         print(json.dumps(_as_json(ledger, limit)))
-        return 0
-    if ledger.is_empty():
-        print(_nothing(home, chosen, names, cause))
-        return 0
-    shown = ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or _SHOWN)
-    _print_gaps(shown.sort("index"), ledger.height)
-    _print_totals(ledger)
-    return 0
+    elif ledger.is_empty():
+        print(_nothing(cause, chosen=(chosen, names) != (None, None)))
+    else:
+        shown = (
+            ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or _SHOWN)
+        )
+        _print_gaps(shown.sort("index"), ledger.height)
+        _print_totals(ledger)
+    return told_missing(*missing)
 
 
-def _nothing(home: Home, intervals: list[str] | None, symbols: list[str] | None, cause: str | None) -> str:
+def _nothing(cause: str | None, *, chosen: bool) -> str:
     """Say what it means that no gap was found."""
-    held = stored_series(home)
-    missing = [name for name in intervals or () if name not in {interval for _, interval in held}]
-    if missing:
-        return f"no gaps that match: no bars of {', '.join(missing)} are stored"
-    unknown = [name for name in symbols or () if name not in {symbol for symbol, _ in held}]
-    if unknown:
-        return f"no gaps that match: no bars of {', '.join(unknown)} are stored"
     if cause is not None:
         return f"no gaps that match: none has the cause {cause}"
-    chosen = " that match" if (intervals, symbols) != (None, None) else ""
-    return f"no gaps{chosen}: no bar between the first and the last asked for is missing"
+    that_match = " that match" if chosen else ""
+    return f"no gaps{that_match}: no bar between the first and the last asked for is missing"
 
 
 def _print_gaps(shown: pl.DataFrame, of: int) -> None:
-    console = Console(
-        width=max(_WIDTH, Console().width)
-    )  # a narrow terminal breaks lines rather than cut them
     view = Table(box=None, header_style="bold")
     for name in ("symbol", "interval", "from (UTC)", "until (UTC)"):
         view.add_column(name, no_wrap=True)
@@ -87,7 +86,8 @@ def _print_gaps(shown: pl.DataFrame, of: int) -> None:
             row["sources"],
             _minute(row["checked_time"]),
         )
-    console.print(view)
+    print_table(view)
+    console = Console(soft_wrap=True)
     if shown.height < of:
         console.print(f"the {shown.height:,} largest of {of:,} gaps; see more with --limit")
     console.print()

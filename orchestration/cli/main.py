@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from assets.errors import AssetError
 from assets.interrupts import INTERRUPTED, forget_exec
 from orchestration.cli import models
 
@@ -20,6 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrongly written, 3 done in part (what did not come is named), 130 Ctrl-C.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.add_typer(models.app)
@@ -36,6 +40,24 @@ Intervals = Annotated[
 ]
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"klinecast {version('klinecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is."),
+    ] = False,
+) -> None:
+    """Take what may stand before a command."""
 
 
 @app.command()
@@ -62,7 +84,7 @@ def run(
     job: Annotated[
         str,
         typer.Argument(
-            help="ingest, make_features, train_and_export, search, watch_drift or prediction_sweep"
+            help="ingest, make_features, train_and_export, search, watch_drift, prediction_sweep or verify"
         ),
     ],
     config: Annotated[Path | None, typer.Option(help="Dagster run config, a YAML file.")] = None,
@@ -203,11 +225,24 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+class OutputError(AssetError):
+    """Standard output takes nothing more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"the output cannot be written: {error.strerror}",
+            where="standard output",
+            remedy="write it to where there is space",
+        )
+
+
 def main() -> None:
     """Run the command line; an explained error is told in three lines, without a trace."""
     try:
         app()
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            error = OutputError(error)
         if not all(hasattr(error, name) for name in ("what", "where", "remedy")):
             raise
         print(f"klinecast: {error}", file=sys.stderr)

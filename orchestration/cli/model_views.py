@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from assets import model_registry
-from assets.errors import AssetError
 from assets.home import Home
 from assets.model_registry import ModelEntry
 from assets.wording import count, utc
-from orchestration.cli.output import console
-
-
-class UnconfirmedError(AssetError):
-    """Nobody has said yes."""
+from orchestration.cli.asking import agreed
+from orchestration.cli.output import console, print_table
 
 
 def show_models() -> int:
@@ -32,7 +27,7 @@ def show_models() -> int:
     shown = Table("", version, *columns, box=None)
     for entry in entries:
         shown.add_row(*_row(entry))
-    out.print(shown)
+    print_table(shown)
     _say(out, "* predicts now; choose another one with: klinecast models use VERSION")
     return 0
 
@@ -66,7 +61,11 @@ def use_model(version: str, *, sure: bool) -> int:
     former = next((other.version for other in model_registry.models(home) if other.is_champion), None)
     _say(out, f"from {home.settings.home}: the next sweep predicts with {entry.version}")
     _say(out, f"{former or 'nothing'} predicts now; it stays in the registry")
-    if not sure and not _agreed(entry.version):
+    if not sure and not agreed(
+        f"predict with {entry.version} from now on?",
+        command="klinecast models use",
+        otherwise="nothing was changed",
+    ):
         _say(out, "nothing was changed")
         return 1
     _say(out, model_registry.choose(home, entry.version).words)
@@ -76,16 +75,6 @@ def use_model(version: str, *, sure: bool) -> int:
 def _say(out: Console, text: str) -> None:
     """Print a line as it is: brackets are intervals, and a terminal wraps long lines itself."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _agreed(version: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UnconfirmedError(
-            "nobody can be asked, since this is no terminal; nothing was changed",
-            where="klinecast models use",
-            remedy="run it in a terminal, or add --yes if you are sure",
-        )
-    return input(f"predict with {version} from now on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _row(entry: ModelEntry) -> list[str]:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import polars as pl
 from rich.table import Table
 
-from assets.choices import read_symbols
+from assets.choices import known_symbols, read_symbols, unknown_names
 from assets.home import Home
 from assets.wording import count, utc
-from orchestration.cli.output import console
+from orchestration.cli.output import console, print_table, told_missing
 
 
 def show_predictions(symbols: str | None, limit: int) -> int:
-    """Show the newest predictions."""
+    """Show the newest predictions; returns the exit code."""
     names = read_symbols(symbols)
     with Home().existing_store() as store:
-        newest = store.predictions(symbols=names)
-    newest = newest.sort("open_time", "symbol", descending=[True, False]).head(limit)
-    if newest.is_empty():
-        whose = f" of {', '.join(names)}" if names else ""
-        print(
-            f"no predictions{whose} yet: klinecast run prediction_sweep makes those of the followed symbols"
+        made, here = store.predictions(symbols=names), known_symbols(store)
+    predicted = set(made["symbol"])
+    missing = unknown_names(names, here | predicted, "--symbols")
+    if made.height:
+        _print_predictions(
+            made.sort("open_time", "symbol", descending=[True, False]).head(limit), made.height
         )
-        return 0
+    whose = [name for name in names or () if name in here - predicted]
+    if whose or not made.height:
+        of = f" of {', '.join(whose)}" if whose else ""
+        print(f"no predictions{of} yet: klinecast run prediction_sweep makes those of the followed symbols")
+    return told_missing(missing)
+
+
+def _print_predictions(newest: pl.DataFrame, of: int) -> None:
     columns = ("p_down", "p_flat", "p_up", "q10", "q50", "q90", "volatility")
     shown = Table("symbol", "bar opened (UTC)", *columns, box=None)
     for row in newest.iter_rows(named=True):
@@ -30,8 +38,8 @@ def show_predictions(symbols: str | None, limit: int) -> int:
         quantiles = [f"{100 * row[name]:+.2f}%" for name in ("q10", "q50", "q90")]
         volatility = "" if row["volatility"] is None else f"{100 * row['volatility']:.2f}%"
         shown.add_row(row["symbol"], bar, *probabilities, *quantiles, volatility)
+    print_table(shown)
     out = console()
-    out.print(shown)
     out.print(
         f"horizon {count(newest['horizon'][0], 'bar')}; q10, q50, q90: quantiles of the log return until then;"
         " volatility: root of the summed squared 1-bar log returns until then;"
@@ -39,4 +47,7 @@ def show_predictions(symbols: str | None, limit: int) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    return 0
+    if newest.height < of:
+        out.print(
+            f"the {newest.height:,} newest of {of:,} predictions; see more with --limit", highlight=False
+        )

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 
 from assets import removal
 from assets.choices import read_interval, read_span, read_symbols
-from assets.errors import AssetError
 from assets.home import Home
 from assets.removal import Removal
 from assets.wording import count, utc
+from orchestration.cli.asking import agreed
+from orchestration.cli.output import print_table
 
 _SHOWN = 30
-
-
-class UnconfirmedError(AssetError):
-    """Nobody has said yes."""
 
 
 def remove_bars(interval: str, symbols: str | None, start: str | None, end: str | None, *, sure: bool) -> int:
@@ -31,7 +26,11 @@ def remove_bars(interval: str, symbols: str | None, start: str | None, end: str 
         console.print(f"nothing to remove: no {interval} bar of these is stored in that span")
         return 0
     _name(found, console, home)
-    if not sure and not _agreed(found):
+    if not sure and not agreed(
+        f"remove {count(found.rows, 'bar')} for good?",
+        command="klinecast remove",
+        otherwise="nothing was removed",
+    ):
         console.print("nothing was removed")
         return 1
     gone = removal.remove(home, found, start=span[0])
@@ -44,7 +43,7 @@ def _name(found: Removal, console: Console, home: Home) -> None:
     for name, rows, first, last in found.series.head(_SHOWN).iter_rows():
         shown.add_row(name, f"{rows:,}", utc(first), utc(last))
     console.print(f"from {home.settings.home}, interval {found.interval}:")
-    console.print(shown)
+    print_table(shown)
     if found.series.height > _SHOWN:
         console.print(f"... and {count(found.series.height - _SHOWN, 'symbol')} more")
     console.print(
@@ -53,13 +52,3 @@ def _name(found: Removal, console: Console, home: Home) -> None:
         f" {count(found.gaps, 'row')} of the gap ledger gone or shorter"
     )
     console.print("predictions and flags stay; an ingest fetches these bars again where its span holds them")
-
-
-def _agreed(found: Removal) -> bool:
-    if not sys.stdin.isatty():
-        raise UnconfirmedError(
-            "nobody can be asked, since this is no terminal; nothing was removed",
-            where="klinecast remove",
-            remedy="run it in a terminal, or add --yes if you are sure",
-        )
-    return input(f"remove {count(found.rows, 'bar')} for good? [y/N] ").strip().lower() in ("y", "yes")

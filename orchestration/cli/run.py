@@ -9,24 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assets.errors import AssetError, SettingsError
 from assets.exchange_process import exchange_started_beside
 from assets.interrupts import interrupted, noting_interrupts
 from assets.progress import watch_progress
 from assets.settings import Settings, load_settings
 from assets.source import require_source
+from orchestration.cli.exit_codes import DONE, FAILED, PARTLY
 from orchestration.cli.output import console
+from orchestration.cli.run_config import read_config, require_fitting
 
 LOCATIONS = {
     "ingest": "orchestration.definitions",
     "make_features": "orchestration.definitions",
     "prediction_sweep": "orchestration.definitions",
+    "verify": "orchestration.definitions",
     "train_and_export": "orchestration.training_definitions",
     "search": "orchestration.training_definitions",
     "watch_drift": "orchestration.training_definitions",
 }
+
+_MISSED_SHOWN = 30
 
 # Dagster's console log would tell each event in a line of its own; the progress line says what a person needs.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -75,7 +78,7 @@ def _run_in_process(
 ) -> Any:
     import importlib  # Dagster takes seconds to load, and no other command waits for it
 
-    from dagster import AssetKey, DagsterExecutionInterruptedError, DagsterInvalidConfigError
+    from dagster import AssetKey, DagsterExecutionInterruptedError
 
     from orchestration.instance import dagster_home, open_instance
 
@@ -83,7 +86,7 @@ def _run_in_process(
     try:
         with open_instance(settings) as instance:
             definition = definitions.resolve_job_def(job)
-            _require_bounds(job, definition, config or {})
+            require_fitting(job, definition, config or {})
             wait_for_exchange()
             result = definition.execute_in_process(
                 instance=instance,
@@ -94,12 +97,6 @@ def _run_in_process(
             )
     except DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
-    except DagsterInvalidConfigError as error:
-        raise SettingsError(
-            f"the run config does not fit the job: {error.errors[0].message}",
-            where=f"the run config of {job}",
-            remedy="mend it; the job's launchpad in the UI shows what it takes",
-        ) from None
     except _record_errors() as error:
         raise RecordsError(
             f"Dagster's records cannot be read or written: {str(error).splitlines()[0]}",
@@ -118,26 +115,6 @@ def _require_job(job: str) -> None:
         )
 
 
-def _require_bounds(job: str, definition: Any, config: dict[str, Any]) -> None:
-    """Refuse values out of bounds before anything runs: Dagster itself looks when their step is reached."""
-    from pydantic import ValidationError
-
-    bodies = {node.name: node.definition.compute_fn for node in definition.graph.nodes}
-    for step, given in (config.get("ops") or {}).items():
-        body = bodies.get(step)
-        if not isinstance(given, dict) or body is None or not body.has_config_arg():
-            continue  # what is wrong about this, Dagster refuses by itself
-        try:
-            body.get_config_arg().annotation(**(given.get("config") or {}))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingsError(
-                f"{'.'.join(map(str, first['loc'])) or 'a value'} cannot be {first['input']!r}: {first['msg']}",
-                where=f"ops.{step}.config in the run config of {job}",
-                remedy="mend it; the job's launchpad in the UI shows what it takes",
-            ) from None
-
-
 @contextmanager
 def _exchange_beside(job: str, settings: Settings) -> Iterator[Callable[[], None]]:
     """Start the exchange of a job that fetches bars while Dagster is being loaded; both assets use the same."""
@@ -154,20 +131,6 @@ def _record_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return SQLAlchemyError, DagsterPostgresException
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(
-            f"the run config cannot be read: {error}", where=str(path), remedy="mend the file"
-        ) from None
-    if not isinstance(found, dict):
-        raise SettingsError(
-            "the run config is no mapping", where=str(path), remedy="write it as Dagster's launchpad shows it"
-        )
-    return found
 
 
 def failures_of(result: Any) -> list[str]:
@@ -213,21 +176,44 @@ def run_and_report(
     out = console(stderr=True)
     started = time.perf_counter()
     _require_job(job)
-    wanted = _read_config(config) if isinstance(config, Path) else config
+    wanted = read_config(config) if isinstance(config, Path) else config
     settings = load_settings()
     if job == "ingest":
         require_source(settings)
     out.print(_beginning(called, settings, job), highlight=False, markup=False)
     result = run_job(job, wanted, assets)
+    from assets.completeness import did_not_come  # Dagster, which is loaded by now
+
     seconds = time.perf_counter() - started
     for event in result.get_asset_materialization_events():
         summary = event.materialization.metadata.get("summary")
         if summary is not None:
             name = event.materialization.asset_key.to_user_string()
             out.print(f"  {name:<13} {summary.value}", highlight=False, markup=False)
-    if result.success:
-        out.print(f"{called} done in {seconds:.1f} s (run {result.run_id[:8]})")
-        return 0
-    for message in failures_of(result):
-        print(f"klinecast: {message}", file=sys.stderr)
-    return 1
+    if job == "verify" and result.success:  # it makes nothing: what it says is all that it does
+        for evaluation in result.get_asset_check_evaluations():
+            out.print(f"  {evaluation.metadata['summary'].value}", highlight=False, markup=False)
+    if not result.success:
+        for message in failures_of(result):
+            print(f"klinecast: {message}", file=sys.stderr)
+        return FAILED
+    out.print(f"{called} done in {seconds:.1f} s (run {result.run_id[:8]})", highlight=False, markup=False)
+    return _tell_missed(called, did_not_come(result))
+
+
+def _tell_missed(called: str, missed: dict[str, str]) -> int:
+    """Name what a run could not bring, if anything, and return the exit code."""
+    if not missed:
+        return DONE
+    lines = [f"  {series}: {why}" for series, why in missed.items()]
+    if len(lines) > _MISSED_SHOWN:
+        lines[_MISSED_SHOWN:] = [
+            f"  and {len(lines) - _MISSED_SHOWN:,} more: check complete of klines in the UI"
+        ]
+    told = "\n".join(lines)
+    print(
+        f"klinecast: {called} brought everything but:\n{told}\n"
+        "  do: what came is stored; the next run asks again for what is missing",
+        file=sys.stderr,
+    )
+    return PARTLY

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import duckdb
 
 from assets.errors import AssetError
@@ -17,7 +21,7 @@ class QueryError(AssetError):
 def show_query(query: str) -> int:
     """Show the answer to a DuckDB query."""
     _require_text(query)
-    with Home().existing_store() as store, store.connect_duckdb() as connection:
+    with Home().existing_store() as store, store.connect_duckdb() as connection, _ended_by_ctrl_c():
         try:
             for statement in _only_questions(connection, query):
                 connection.sql(statement).show(max_rows=200)
@@ -28,6 +32,16 @@ def show_query(query: str) -> int:
                 remedy=f"mend it; the tables are {_TABLES}",
             ) from None
     return 0
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the process: DuckDB looks for it now and then only, and nothing is written that could be lost."""
+    former = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former or signal.default_int_handler)
 
 
 def _only_questions(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from assets.store_checks import INTACT
+
 ONE_AT_A_TIME_TAG = "klinecast/one_at_a_time"
 
 # The queue runs one of these at a time (orchestration/instance.py): a second training would only halve the first one.
@@ -9,9 +11,15 @@ _ONE_AT_A_TIME = {ONE_AT_A_TIME_TAG: "train_and_export", "dagster/max_runtime": 
 
 INGEST = dg.define_asset_job(
     "ingest",
-    selection=dg.AssetSelection.assets("universe", "klines"),
+    selection=dg.AssetSelection.assets("universe", "klines") - dg.AssetSelection.checks(INTACT),
     description="Choose the symbols and fetch the bars that are missing, then check them.",
     tags={"dagster/priority": "1"},
+)
+
+VERIFY = dg.define_asset_job(
+    "verify",
+    selection=dg.AssetSelection.checks(INTACT),
+    description="Read every stored bar, and hold every file against the SHA-256 that it was written with.",
 )
 
 MAKE_FEATURES = dg.define_asset_job(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.defs.jobs import INGEST, MAKE_FEATURES, PREDICTION_SWEEP
+from orchestration.defs.jobs import INGEST, MAKE_FEATURES, PREDICTION_SWEEP, VERIFY
 
 INGEST_SCHEDULE = dg.ScheduleDefinition(
     name="ingest_every_minute",
@@ -20,6 +20,14 @@ FEATURES_SCHEDULE = dg.ScheduleDefinition(
     cron_schedule="0 2 * * *",
     execution_timezone="UTC",
     description="Compute the features of all stored bars, which retrainings and drift are judged on.",
+)
+
+VERIFY_SCHEDULE = dg.ScheduleDefinition(
+    name="verify_every_week",
+    job=VERIFY,
+    cron_schedule="0 3 * * 0",
+    execution_timezone="UTC",
+    description="Read all that is stored: a bit that a disk has changed shows nowhere else.",
 )
 
 SWEEP_SCHEDULE = dg.ScheduleDefinition(

@@ -81,15 +81,34 @@ def test_without_a_terminal_there_are_plain_lines(
 def test_time_left_is_told_when_it_means_something() -> None:
     pace = shown._Pace(0.0)
     pace.note(1.0, 10)
-    assert pace.left(1_000_000) is None, "a second suggests a day"
+    assert pace.time_left(1_000_000) == "", "a second suggests a day"
     pace.note(4.0, 100_000)
-    assert pace.left(1_000_000) is None
+    assert pace.time_left(1_000_000) == ""
     pace.note(5.0, 150_000)
-    assert pace.left(1_000_000) == pytest.approx(850_000 / 30_000)
+    assert pace.time_left(1_000_000) == f"{850_000 / 30_000:.0f} s left"
     pace.note(65.0, 750_000)  # it goes slower than at the beginning, and that counts
-    assert pace.left(1_000_000) == pytest.approx(250_000 / 10_000)
+    assert pace.time_left(1_000_000) == f"{250_000 / 10_000:.0f} s left"
     slow = shown._Pace(0.0)
     slow.note(19.0, 100)
-    assert slow.left(1_000_000) is None, "a ten-thousandth is done"
+    assert slow.time_left(1_000_000) == "", "a ten-thousandth is done"
     slow.note(21.0, 110)
-    assert slow.left(1_000_000) is not None
+    assert slow.time_left(1_000_000).endswith(" h left")
+
+
+def test_few_parts_have_no_speed_and_no_early_guess_of_the_time_left() -> None:
+    pace = shown._Pace(0.0)
+    pace.note(0.0, 0)
+    pace.note(62.5, 0.01)  # getting ready took most of it: at this speed the rest would take hours
+    assert (pace.speed(3), pace.time_left(3)) == ("", "")
+    pace.note(100.0, 1)
+    pace.note(101.0, 1.5)  # ... and of late it goes fast
+    assert (pace.speed(3), pace.time_left(3)) == ("", "about 101 s left")
+    pace.note(102.0, 3)
+    assert pace.time_left(3) == ""
+
+
+def test_many_slow_units_have_a_speed() -> None:
+    pace = shown._Pace(0.0)
+    pace.note(60.0, 20)
+    assert (pace.speed(400), pace.time_left(400)) == ("3 s each", "19 min left")
+    assert pace.speed(None) == "", "nobody knows how many there will be"

@@ -13,10 +13,12 @@ from market.ingest import run_sync
 from market.universe import UNIVERSE_SCHEMA, fetch_universe
 
 
-def universe(exchange: RunningExchange, selection: str) -> pl.DataFrame:
+def universe(
+    exchange: RunningExchange, selection: str, once_known: frozenset[str] = frozenset()
+) -> pl.DataFrame:
     async def work() -> pl.DataFrame:
         async with ExchangeClient(exchange.url) as client:
-            return await fetch_universe(client, selection)
+            return await fetch_universe(client, selection, once_known=once_known)
 
     return run_sync(work)
 
@@ -64,3 +66,15 @@ def test_what_chooses_nothing_is_refused(exchange: RunningExchange, selection: s
     with pytest.raises(MarketError) as failure:
         universe(exchange, selection)
     assert "top:20" in failure.value.remedy
+
+
+def test_a_symbol_that_is_gone_does_not_keep_the_others_from_being_followed(
+    exchange: RunningExchange,
+) -> None:
+    gone = frozenset({"GONEUSDT"})
+    assert universe(exchange, "GONEUSDT,BTCUSDT", gone)["symbol"].to_list() == ["BTCUSDT"]
+    with pytest.raises(UnknownSymbolError, match="OTHERUSDT") as caught:
+        universe(exchange, "GONEUSDT,BTCUSDT,OTHERUSDT", gone)
+    assert "GONEUSDT" not in str(caught.value)
+    with pytest.raises(MarketError, match="no symbol of the exchange fits"):
+        universe(exchange, "GONEUSDT", gone)

@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.model_state import forecaster_folder, training_set_folder
+from assets.forecaster_runs import note_use, run_folder
+from assets.model_state import training_set_folder
 from assets.training_set import _unfinished
 from kernels.compute import FeatureBlock
 from orchestration import definitions, training_definitions
@@ -18,7 +19,7 @@ from orchestration.graph import all_specs
 from tests.training.conftest import INTERVAL, plant
 from training.config import ForecasterConfig
 from training.data.dataset import build_training_set
-from training.fitting.checkpoint import DIVERGED_FILE
+from training.fitting.checkpoint import CHECKPOINT_FILE, DIVERGED_FILE
 
 LOCATIONS = {"platform": definitions.defs, "training": training_definitions.defs}
 
@@ -67,9 +68,16 @@ def test_jobs_and_schedules() -> None:
         "train_and_export",
         "search",
         "watch_drift",
+        "verify",
     } <= jobs
     schedules = [schedule for defs in LOCATIONS.values() for schedule in defs.schedules or []]
-    names = {"ingest_every_minute", "features_every_day", "sweep_every_minute", "retrain_weekly"}
+    names = {
+        "ingest_every_minute",
+        "features_every_day",
+        "sweep_every_minute",
+        "verify_every_week",
+        "retrain_weekly",
+    }
     assert {schedule.name for schedule in schedules} == names
     assert all(schedule.default_status == dg.DefaultScheduleStatus.STOPPED for schedule in schedules)
     sensors = {sensor.name: sensor for defs in LOCATIONS.values() for sensor in defs.sensors or []}
@@ -94,7 +102,11 @@ def test_a_checked_asset_has_checks() -> None:
         for defs in LOCATIONS.values()
         for key in defs.resolve_asset_graph().asset_check_keys
     }
-    checks = {"no_duplicates", "in_order", "sane_prices", "known_gaps", "fresh", "intervals_agree"}
+    checks = {
+        *("no_duplicates", "in_order", "sane_prices", "known_gaps", "fresh", "intervals_agree"),
+        "complete",
+        "intact",
+    }
     assert {("klines", name) for name in checks} <= names
     controls = {
         "shuffled_labels_give_no_skill",
@@ -129,9 +141,11 @@ def test_the_set_of_an_unfinished_training_is_kept_while_there_are_no_other_bars
 
     folder = training_set_folder(tmp_path)
     data = build_training_set(bars(10, 600), market.close[10:600], INTERVAL, config, folder)
-    work = forecaster_folder(tmp_path, data.manifest.training_set_id)
+    work = run_folder(tmp_path, "a run")
     assert _unfinished(tmp_path, config, INTERVAL, bars(10, 600)) is None, "nothing was begun"
-    work.mkdir(parents=True)
+    note_use(work, data)
+    assert _unfinished(tmp_path, config, INTERVAL, bars(10, 600)) is None, "there is nothing to go on from"
+    (work / CHECKPOINT_FILE).touch()
     kept = _unfinished(tmp_path, config, INTERVAL, bars(10, 600))
     assert kept is not None and kept.manifest == data.manifest
     for others in (bars(10, 620), bars(0, 600), bars(10, 590)):

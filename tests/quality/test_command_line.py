@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +18,9 @@ from market.archives.report import FileTally, TransferReport
 from market.errors import MarketError
 from market.exchange.launch import RunningExchange, start_exchange
 from market.ingest_report import IngestReport, SeriesFailure, SeriesTally
-from market.store import KlineStore
+from market.store import GAP_SCHEMA, PREDICTION_SCHEMA, KlineStore
 from orchestration.cli import run as running
+from orchestration.cli.exit_codes import PARTLY
 from orchestration.cli.main import main
 from tests.quality.test_consistency import simulated
 
@@ -126,11 +128,58 @@ def test_symbols_are_chosen_the_same_way_everywhere(klinecast, command: str) -> 
     assert reversed_span.code == 1 and "there is no time between 2000 and 1000" in reversed_span.error
 
 
+@pytest.mark.parametrize("command", ["gaps", "predictions"])
+def test_unknown_names_are_told_and_the_known_ones_shown(klinecast, command: str) -> None:
+    bars = simulated()[0]
+    renamed = pl.col("symbol").replace({"S0": "BTCUSDT", "S1": "ETHUSDT"})
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", bars.with_columns(renamed))
+        gap = ("BTCUSDT", 7_200_000, 7_800_000, "outage", 1)
+        store.record_gaps("1m", pl.DataFrame([gap], schema=GAP_SCHEMA, orient="row"))
+        store.write_predictions(prediction("BTCUSDT"))
+    answer = klinecast(command, "--symbols", "BTCUSDT,ETHUSD")
+    assert answer.code == PARTLY
+    assert "BTCUSDT" in answer.out and "ETHUSD" not in answer.out.replace("ETHUSDT", "")
+    assert answer.error == (
+        "klinecast: nothing is stored here of 1 symbol: ETHUSD\n  where: --symbols\n  do: did you mean ETHUSDT?\n"
+    )
+    several = klinecast(command, "--symbols", "BTCUSDT,ETHUSD,NOSUCH")
+    assert "2 symbols: ETHUSD, NOSUCH" in several.error
+    assert "ETHUSD: did you mean ETHUSDT?; the symbols here are BTCUSDT, ETHUSDT, S2" in several.error
+    nothing = klinecast(command, "--symbols", "ETHUSD")
+    assert (nothing.code, nothing.out) == (1, "") and "did you mean ETHUSDT?" in nothing.error
+    known = klinecast(command, "--symbols", "BTCUSDT,S2")
+    assert (known.code, known.error) == (0, "")
+    if command == "predictions":
+        assert "no predictions of S2 yet" in known.out
+    else:
+        interval = klinecast(command, "--intervals", "1m,4h")
+        assert interval.code == PARTLY and "1 interval: 4h" in interval.error and "BTCUSDT" in interval.out
+        assert "the intervals here are 1m" in interval.error
+
+
+def test_predictions_that_are_not_shown_are_counted(klinecast) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write_predictions(pl.concat([prediction(symbol) for symbol in ("A", "B", "C")]))
+    assert (
+        "the 2 newest of 3 predictions; see more with --limit" in klinecast("predictions", "--limit", "2").out
+    )
+    assert "--limit" not in klinecast("predictions", "--limit", "3").out
+
+
+def prediction(symbol: str) -> pl.DataFrame:
+    row = (symbol, "1m", 0, 6, 0.3, 0.4, 0.3, -0.1, 0.0, 0.1, "a model", 1, 0.2)
+    return pl.DataFrame([row], schema=PREDICTION_SCHEMA, orient="row")
+
+
 def test_symbols_of_another_exchange_are_written_as_ccxt_does(klinecast) -> None:
     claim_source(klinecast.home, "ccxt:kraken")
     with KlineStore.open(klinecast.home) as store:
         store.write("1m", simulated()[0].with_columns(symbol=pl.col("symbol").replace({"S0": "XBT/USD"})))
-    assert klinecast("gaps", "--symbols", "XBT/USD,kPEPE/USD").code == 0
+    assert klinecast("gaps", "--symbols", "XBT/USD").code == 0
+    assert (
+        "nothing is stored here of 1 symbol: kPEPE/USD" in klinecast("gaps", "--symbols", "kPEPE/USD").error
+    )
     for written, meant in (("xbt-usd", "XBT/USD"), ("ETHUSDT", "ETH/USDT"), ("eth_usdt", "ETH/USDT")):
         assert (
             f"did you mean {meant}? Symbols are written as ccxt"
@@ -203,3 +252,7 @@ def test_the_newest_bars_of_series_are_not_called_bars(klinecast, monkeypatch: p
     table = findings.result("fresh", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
     assert table.splitlines()[0] == "| interval | series | wrong | threshold | first |"
     assert "| bars |" in findings.result("in_order", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
+
+
+def test_the_version_is_that_of_the_package(klinecast) -> None:
+    assert klinecast("--version").out == f"klinecast {version('klinecast')}\n"

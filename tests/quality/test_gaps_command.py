@@ -58,7 +58,7 @@ def test_the_ledger_is_shown_by_symbol_and_interval(with_gaps) -> None:
         (("--symbol", "S1"), [60, 1, 60]),
         (("--symbol", "S0,S1", "--cause", "outage"), [60, 60, 60]),
         (("--limit", "1"), [1440]),
-        (("--symbol", "S9"), []),
+        (("--symbol", "S2"), []),
     ],
 )
 def test_the_ledger_as_json(with_gaps, options: tuple[str, ...], bars: list[int]) -> None:

@@ -15,7 +15,9 @@ from assets.clock import record_clock
 from assets.klines_checks import KlinesChecksConfig, klines_checks
 from assets.platform import Platform
 from assets.settings import current_settings
+from assets.store_checks import INTACT, intact
 from market.store import GAP_SCHEMA, KlineStore
+from orchestration.definitions import defs as platform_location
 from tests.quality.test_consistency import END, MINUTE, simulated
 
 DAY = 1440 * MINUTE
@@ -117,3 +119,43 @@ def test_batches_of_symbols_find_the_same(store: KlineStore, monkeypatch: pytest
 def test_days_bound_what_is_read(store: KlineStore, home: Path) -> None:
     record_clock(home, T + DAY + 60 * MINUTE, 0.0)
     assert "| 1m | 180 | 0 |" in checked(days=1)["sane_prices"][2]["by_interval"], "the last hour of three"
+
+
+def test_who_is_not_traded_or_followed_any_more_is_not_stale(store: KlineStore, home: Path) -> None:
+    record_clock(home, T + END + DAY, 0.0)
+    assert checked()["fresh"][:2] == (False, 6)
+    universe = pl.DataFrame(
+        {
+            "symbol": ["S0", "S1"],
+            "base_asset": ["S0", "S1"],
+            "quote_asset": ["", ""],
+            "status": ["TRADING", "BREAK"],
+            "quote_volume_24h": [2.0, 1.0],
+            "rank": [1, 2],
+        }
+    )
+    store.write_universe(universe)
+    passed, wrong, tables = checked()["fresh"]
+    assert (passed, wrong) == (False, 2), "S0 on both intervals"
+    assert "S0 ends at" in tables["by_interval"] and "S1" not in tables["by_interval"]
+
+
+def test_a_bit_that_a_disk_has_changed_is_found_by_verify_alone(store: KlineStore, home: Path) -> None:
+    sound = intact(platform=Platform())
+    assert sound.passed and sound.metadata["faults"].value == 0
+    assert str(sound.metadata["summary"].value) == "all 432 bars are as they were written"
+    store.roll(T + DAY)
+    [file] = (home / "klines" / "5m").glob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    damaged = intact(platform=Platform())
+    assert not damaged.passed
+    assert file.name in str(damaged.metadata["summary"].value)
+    steps = {
+        job: {node.name for node in platform_location.resolve_job_def(job).graph.nodes}
+        for job in ("ingest", "verify")
+    }
+    assert len(steps["verify"]) == 1 and not steps["verify"] & steps["ingest"], (
+        "it reads all: not every minute"
+    )

@@ -75,7 +75,11 @@ def test_one_bar_is_one_bar(filled) -> None:
     ("options", "said"),
     [
         (("--interval", "7m"), "'7m'"),
-        (("--interval", "1m", "--symbols", "S0,S9"), "no 1m bars of S9 are stored"),
+        (
+            ("--interval", "1m", "--symbols", "S0,S9"),
+            "1 symbol: S9\n  where: --symbols, of 1m bars\n  do: the",
+        ),
+        (("--interval", "1h"), "1 interval: 1h\n  where: --interval\n  do: the intervals here are 1m, 5m"),
         (("--interval", "1m", "--start", "yesterday"), "'yesterday' is no time"),
     ],
 )

@@ -122,6 +122,17 @@ def test_a_measurement_is_kept_for_the_machine_it_was_made_on(home, several, mon
     assert json.loads((folder / CHOICE_FILE).read_text())["machine"] == {"processor": "another"}
 
 
+def test_it_is_told_whether_anything_is_measured(home, several) -> None:
+    several({"model.int8.onnx": GOOD})
+    told: list[str] = []
+    chosen = form_choice.form_choice(load_bundle(home), told.append)["chosen"]
+    form_choice.form_choice(load_bundle(home), told.append)
+    assert told == [
+        "measuring which file answers fastest here",
+        f"serving runs {chosen} here, as measured before",
+    ]
+
+
 def test_a_damaged_record_is_measured_again(home, several, monkeypatch) -> None:
     folder = several({"model.int8.onnx": GOOD})
     good = form_choice.form_choice(load_bundle(home))

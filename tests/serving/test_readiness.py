@@ -94,3 +94,20 @@ def test_an_interval_without_bars_is_told(store, home, make_bundle, symbols, las
     readiness = look(store, home, symbols, last + STEP, ("5m", "1m"))
     assert readiness.verdict == "degraded"
     assert "1m" in readiness.reasons[0]
+
+
+def test_a_home_that_nobody_has_fetched_for_lately_is_told_so_in_one_line_an_interval(
+    store, home, make_bundle, symbols, last, bars
+) -> None:
+    store.write("5m", bars)
+    make_bundle()
+    sweep(store, home, symbols=symbols, now_ms=last + STEP)
+    readiness = look(store, home, symbols, last + 5 * STEP)
+    assert readiness.verdict == "not_ready"
+    fetched, swept = readiness.reasons
+    assert (
+        fetched.startswith("no 5m bar was fetched since that of ")
+        and ", 4 bars ago: klinecast run ingest" in fetched
+    )
+    assert "klinecast run prediction_sweep" in swept
+    assert not any(symbol in fetched for symbol in symbols), "nothing is wrong with any of them"

