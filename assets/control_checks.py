@@ -7,14 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from assets.failures import explained
-from assets.model_state import forecaster_folder, forecaster_lock, training_set_folder
+from assets.forecaster_runs import run_lock
+from assets.model_bundle import judged_forecaster
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.skill import found_of_own_market
 from assets.turns import turn_at
 from training.controls.run import CONTROLS, LEAST_SHARE, ControlsReport, in_words, run_controls
 from training.controls.verdicts import NoSkill
-from training.data.training_set import TrainingSet
 
 SHUFFLED, WALK, PLANTED = (
     "shuffled_labels_give_no_skill",
@@ -78,8 +78,7 @@ def forecaster_controls(
 
 @explained
 def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> ControlsReport:
-    data = TrainingSet.load(training_set_folder(platform.home))
-    folder = forecaster_folder(platform.home, data.manifest.training_set_id)
+    data, folder = judged_forecaster(platform.home)
     own = found_of_own_market(folder) if len(data.rows["train"]) >= LEAST_WINDOWS else None
     at, what = 0, ""
 
@@ -89,7 +88,7 @@ def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> Contr
         progress.update(at, len(CONTROLS), f"{what}: getting ready")
 
     with (
-        turn_at(forecaster_lock(platform.home, data.manifest.training_set_id), context.log.info),
+        turn_at(run_lock(platform.home, folder.name), context.log.info),
         StepProgress(context, "controls", "controls") as progress,
     ):
         return run_controls(

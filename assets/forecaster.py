@@ -9,17 +9,19 @@ import polars as pl
 from pydantic import Field
 
 from assets.failures import explained
+from assets.forecaster_runs import Kept, clear_leftovers, keep_few, note_use, run_folder, run_lock
 from assets.kept_metrics import judged_already
 from assets.metadata import bar_plot, line_plot, table
-from assets.model_state import forecaster_folder, forecaster_lock, training_set_folder
+from assets.model_state import training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.retraining import champion_forecaster, training_trial
 from assets.skill import in_words, judge
 from assets.turns import turn_at
 from assets.wording import utc
+from training.code_identity import identity
 from training.data.training_set import TrainingSet
-from training.fitting.fit import TrainedForecaster, train
+from training.fitting.fit import TrainedForecaster, identity_of_run, train
 from training.fitting.warm_start import seen_of_test
 
 _JUDGED = ("model", "base_rate", "always_flat", "persistence")
@@ -49,34 +51,53 @@ def forecaster(
 ) -> dg.MaterializeResult:
     """The trained Transformer-LSTM, judged on the newest bars, which it has not seen; goes on where it was stopped."""
     data = TrainingSet.load(training_set_folder(platform.home))
-    folder = forecaster_folder(platform.home, data.manifest.training_set_id)
     initial, start = _start(platform.home, data, warm=config.warm_start)
     context.log.info(start)
-    with turn_at(forecaster_lock(platform.home, data.manifest.training_set_id), context.log.info):
-        with (
-            StepProgress(context, "training", "steps") as progress,
-            training_trial(platform, data, initial) as ended,
-        ):
-            progress.say("getting ready")
-            trained = train(
-                data,
-                data.manifest.config,
-                folder,
-                lambda p: progress.update(p.done, p.total, str(p)),
-                initial=initial,
-            )
-            ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
-        made_of = {
-            "weights_sha256": trained.meta.weights_sha256,
-            "training_set_id": data.manifest.training_set_id,
-        }
-        if (metrics := judged_already(trained.path, **made_of)) is not None:
-            already = f"already there: made at {utc(metrics['created_at'])}"
-            context.log.info(f"{already} from the same data and settings, and judged by the same code")
-            return dg.MaterializeResult(metadata=_metadata(trained, metrics, already) | {"start": start})
-        with StepProgress(context, "judging on the test split", "parts") as progress:
-            metrics = judge(platform, trained, data, progress.update)
-        return dg.MaterializeResult(metadata=_metadata(trained, metrics) | {"start": start})
+    run = identity("forecaster", identity_of_run(data, data.manifest.config, initial=initial))[:16]
+    with turn_at(run_lock(platform.home, run), context.log.info):
+        note_use(run_folder(platform.home, run), data)
+        trained, metrics, already = _trained(context, platform, data, run_folder(platform.home, run), initial)
+    kept = keep_few(platform.home)
+    context.log.info(f"forecasters on this disk: {kept}")
+    return dg.MaterializeResult(metadata=_metadata(trained, metrics, already) | _more(start, kept))
+
+
+def _trained(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    data: TrainingSet,
+    folder: Path,
+    initial: Path | None,
+) -> tuple[TrainedForecaster, dict[str, Any], str]:
+    """Train and judge, as far as that is not done; returns the figures, and since when all of it was there."""
+    clear_leftovers(folder)
+    with (
+        StepProgress(context, "training", "steps") as progress,
+        training_trial(platform, data, initial) as ended,
+    ):
+        progress.say("getting ready")
+        trained = train(
+            data,
+            data.manifest.config,
+            folder,
+            lambda p: progress.update(p.done, p.total, str(p)),
+            initial=initial,
+        )
+        ended["validation_loss"] = trained.history[trained.meta.best_epoch - 1].validation_loss
+    made_of = {
+        "weights_sha256": trained.meta.weights_sha256,
+        "training_set_id": data.manifest.training_set_id,
+    }
+    if (metrics := judged_already(trained.path, **made_of)) is not None:
+        already = f"already there: made at {utc(metrics['created_at'])}"
+        context.log.info(f"{already} from the same data and settings, and judged by the same code")
+        return trained, metrics, already
+    with StepProgress(context, "judging on the test split", "parts") as progress:
+        return trained, judge(platform, trained, data, progress.update), ""
+
+
+def _more(start: str, kept: Kept) -> dict[str, Any]:
+    return {"start": start, "kept": str(kept), "kept_bytes": kept.bytes}
 
 
 def _start(home: Path, data: TrainingSet, *, warm: bool) -> tuple[Path | None, str]:

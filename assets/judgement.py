@@ -8,28 +8,28 @@ import dagster as dg
 import polars as pl
 from pydantic import Field, create_model
 
-from assets.errors import SettingsError
+from assets.errors import NotMadeYetError, SettingsError
 from assets.failures import explained
 from assets.forms import form_fields
 from assets.metadata import line_plot, table
-from assets.model_state import judgement_folder, judgement_workdir, training_set_folder
+from assets.model_bundle import judged_forecaster, version_folder
+from assets.model_state import judgement_folder, judgement_lock, judgement_workdir, training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
+from assets.source import claimed_source, is_simulated
+from assets.turns import remove_at_turn, turn_at
 from assets.wording import utc
 from training.baselines.registry import BASELINES
 from training.config import ForecasterConfig
 from training.data.training_set import TrainingSet
 from training.files import new_folder
-from training.judgement import Judgement, JudgementSettings, in_words, judge_folds
+from training.judgement import About, Judgement, JudgementSettings, in_words, judge_folds
 from training.judgement.forecasts import FORECASTER
-from training.judgement.kept import find_kept, made_from, write_record
+from training.judgement.kept import find_kept, made_from, write_kept
 from training.judgement.names import FORECASTS, SCORES, number, span
-from training.judgement.results import JUDGEMENT_FILE, REPORT_FILE, Figure
+from training.judgement.results import REPORT_FILE, Figure
+from training.judgement.settings import OWN_LIMITS
 from training.judgement.words import headline
-
-_LIMITS = ("max_windows", "validation_windows", "epochs")
-"""Settings of the forecaster that a judgement has its own of."""
-
 
 _Settings = create_model(
     "_Settings",
@@ -38,7 +38,7 @@ _Settings = create_model(
         JudgementSettings, [name for name in JudgementSettings.model_fields if name != "min_train_share"],
         folds=2, draws=300,
     ),
-    **form_fields(ForecasterConfig, _LIMITS, max_windows=1_500, validation_windows=1_000, epochs=1),
+    **form_fields(ForecasterConfig, OWN_LIMITS, max_windows=1_500, validation_windows=1_000, epochs=1),
 )  # fmt: skip
 
 
@@ -70,24 +70,54 @@ def judgement(
     """How good the forecaster is beside simple forecasts, fold by fold, with intervals, and said where it is not."""
     settings = _settings(config)
     data = TrainingSet.load(training_set_folder(platform.home))
-    wanted = data.manifest.config.model_copy(update={name: getattr(config, name) for name in _LIMITS})
+    wanted = data.manifest.config.model_copy(update={name: getattr(config, name) for name in OWN_LIMITS})
     made = made_from(data, wanted, settings)
-    kept = None if config.again else find_kept(judgement_folder(platform.home, "any").parent, made)
-    if kept is not None:
-        folder, found, record = kept
-        already = f"already there: judged at {utc(record.judged_at)} from the same data and settings by the same code"
-        context.log.info(f"{already}; its files are whole")
-        return dg.MaterializeResult(metadata=_metadata(found, already) | _files(str(folder)))
-    work = judgement_workdir(platform.home, data.manifest.training_set_id)
-    with StepProgress(context, "judging", "forecasts") as progress:
-        found = _judged(data, wanted, settings, work, progress)
-    folder = judgement_folder(platform.home, found.judgement_id)
-    with new_folder(folder) as new:
-        for name in (JUDGEMENT_FILE, REPORT_FILE):
-            shutil.copyfile(work / name, new / name)
-        write_record(new, made, judged_at=platform.now_ms())
-    shutil.rmtree(work)
+    set_id = data.manifest.training_set_id
+    with turn_at(judgement_lock(platform.home, set_id), context.log.info):
+        _clear_other_work(platform.home, set_id)
+        kept = None if config.again else find_kept(judgement_folder(platform.home, "any").parent, made)
+        if kept is not None:
+            folder, found, record = kept
+            when = utc(record.about.judged_at)
+            already = f"already there: judged at {when} from the same data and settings by the same code"
+            context.log.info(f"{already}; its files are whole")
+            about = _about(platform, record.about.judged_at)
+            if about != record.about:  # it belongs to another version of the same recipe by now
+                _publish(platform.home, found, about, made)
+            return dg.MaterializeResult(metadata=_metadata(found, already) | _files(str(folder)))
+        work = judgement_workdir(platform.home, set_id)
+        with StepProgress(context, "judging", "forecasts") as progress:
+            found = _judged(data, wanted, settings, work, progress)
+        folder = _publish(platform.home, found, _about(platform, platform.now_ms()), made)
+        shutil.rmtree(work)
     return dg.MaterializeResult(metadata=_metadata(found) | _files(str(folder)))
+
+
+def _publish(home: Path, found: Judgement, about: About, made: str) -> Path:
+    folder = judgement_folder(home, found.judgement_id)
+    with new_folder(folder) as new:
+        write_kept(new, found, about, made)
+    return folder
+
+
+def _about(platform: Platform, judged_at: int) -> About:
+    """Say what the report belongs to: the version of the newest forecaster, which may be published later."""
+    home = platform.home
+    try:
+        version = version_folder(home, judged_forecaster(home)[1]).name
+    except NotMadeYetError:
+        version = None
+    market = claimed_source(home) or ""
+    return About(model_version=version, judged_at=judged_at, market=market, simulated=is_simulated(market))
+
+
+def _clear_other_work(home: Path, set_id: str) -> None:
+    """Remove what interrupted judgements on former training sets left: those sets are gone, and nobody goes on."""
+    mine = judgement_workdir(home, set_id)
+    for work in mine.parent.glob(judgement_workdir(home, "*").name):
+        lock = judgement_lock(home, work.name.removeprefix(judgement_workdir(home, "").name))
+        if work != mine:
+            remove_at_turn(lock, work)
 
 
 def _judged(

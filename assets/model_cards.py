@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
+from typing import Any
 
-from assets.model_state import forecaster_folder, judgement_folder, training_set_folder
+from assets.forecaster_runs import judged_run
+from assets.model_state import judgement_folder, training_set_folder
+from assets.source import claimed_source, is_simulated
+from training.config import ForecasterConfig
 from training.data.training_set import TrainingSet
 from training.errors import EvaluationError, ForecasterError, TrainingSetError
 from training.export.bundle import MODELS_FOLDER, add_file, read_manifest
 from training.export.manifest import Manifest
+from training.files import scratch_folder
 from training.lifecycle.model_card import CARD_FILE, render_card
 from training.lifecycle.registry import find_model
 from training.lifecycle.trials import count_trials
@@ -27,8 +31,8 @@ def publish_card(home: Path, bundle: Path) -> Manifest:
     manifest = read_manifest(bundle)
     if CARD_FILE in manifest.files:
         return manifest
-    with tempfile.TemporaryDirectory(prefix=".card-", dir=home) as folder:
-        card = Path(folder) / CARD_FILE
+    with scratch_folder(home, ".card-") as folder:
+        card = folder / CARD_FILE
         card.write_text(_written(home, bundle, manifest, trials=count_trials(home)))
         return add_file(bundle, card)
 
@@ -52,13 +56,22 @@ def card_text(home: Path, version: str) -> str:
 def _written(home: Path, bundle: Path, manifest: Manifest, *, trials: int | None) -> str:
     meta = _meta(bundle)
     findings = {"Controls": _controls(home, meta), "Judgement": _judgement(home, meta)}
-    return render_card(manifest, meta, trials=trials, left_out=_left_out(home, meta), findings=findings)
+    return render_card(
+        manifest, meta, trials=trials, left_out=_left_out(home, meta), findings=findings, market=_market(home)
+    )
+
+
+def _market(home: Path) -> str | None:
+    """Name the market of this home, plainly where it is none: symbols of a simulation have the names of real ones."""
+    source = claimed_source(home)
+    made_up = ", which the built-in exchange makes up: nothing here tells of a real market"
+    return source and source + (made_up if is_simulated(source) else "")
 
 
 def _controls(home: Path, meta: ForecasterMeta | None) -> list[str]:
-    """Return what the controls beside the forecaster found, if they are still those of its training set."""
-    folder = forecaster_folder(home, meta.training_set_id) if meta else None
-    if folder is None or not folder.is_dir():
+    """Return what the controls beside the forecaster found, while its run is kept."""
+    folder = judged_run(home, meta.weights_sha256) if meta else None
+    if folder is None:
         return []
     from training.controls.run import in_words, read_controls  # TensorFlow: not for those who only look
 
@@ -67,18 +80,22 @@ def _controls(home: Path, meta: ForecasterMeta | None) -> list[str]:
 
 
 def _judgement(home: Path, meta: ForecasterMeta | None) -> list[str]:
-    """Return what the newest judgement on its training set says."""
+    """Return what the newest judgement of its recipe on its training set says."""
     folders = list(judgement_folder(home, "any").parent.glob("[!.]*"))
     if meta is None or not folders:
         return []
     from training.judgement import Judgement, in_words  # likewise
+    from training.judgement.settings import OWN_LIMITS
+
+    def recipe(config: ForecasterConfig) -> dict[str, Any]:
+        return config.model_dump(exclude=set(OWN_LIMITS))
 
     for folder in sorted(folders, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             found = Judgement.load(folder)
         except EvaluationError:  # damaged, or of another format
             continue
-        if found.training_set_id == meta.training_set_id:
+        if found.training_set_id == meta.training_set_id and recipe(found.config) == recipe(meta.config):
             return in_words(found)
     return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,12 @@ def bundle_metadata(bundle: Path, exported: ExportedModel, *, already: bool) -> 
     }
 
 
-def serving_metadata(bundle: Path) -> dict[str, Any]:
-    """Say which file of a bundle serving runs on this machine, and how long each form took; measures if need be."""
-    choice = form_choice(load_bundle(bundle))
+def serving_metadata(bundle: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Say which file of a bundle serving runs on this machine, and how long each form took; measures if need be.
+
+    `tell` is told whether it does.
+    """
+    choice = form_choice(load_bundle(bundle), tell)
     forms = [{"file": name, **facts} for name, facts in choice["forms"].items()]
     return {
         "served_file": choice["chosen"],

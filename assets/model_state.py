@@ -12,16 +12,6 @@ def training_set_folder(home: Path) -> Path:
     return home / "training" / "set"
 
 
-def forecaster_folder(home: Path, training_set_id: str) -> Path:
-    """Return the folder in which the forecaster of one training set is trained: checkpoints, then the result."""
-    return home / "training" / "forecasters" / training_set_id
-
-
-def forecaster_lock(home: Path, training_set_id: str) -> Path:
-    """Return the file that whoever trains or judges the forecaster of one training set holds."""
-    return home / "training" / "turns" / training_set_id
-
-
 def judgement_folder(home: Path, judgement_id: str) -> Path:
     """Return the folder of one finished judgement."""
     return home / "training" / "judgements" / judgement_id
@@ -30,6 +20,17 @@ def judgement_folder(home: Path, judgement_id: str) -> Path:
 def judgement_workdir(home: Path, training_set_id: str) -> Path:
     """Return the folder in which a judgement is made, so that an interrupted one goes on; gone when it is made."""
     return home / "training" / "judgements" / f".work-{training_set_id}"
+
+
+def judgement_lock(home: Path, training_set_id: str) -> Path:
+    """Return the file that whoever makes a judgement on one training set holds."""
+    return home / "training" / "turns" / f"judgement-{training_set_id}"
+
+
+def newest_report(home: Path) -> Path | None:
+    """Return the report of the newest judgement, a page for a browser; None before the first one."""
+    found = (home / "training" / "judgements").glob("[!.]*/report.html")
+    return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def current_model_version(home: Path) -> str | None:

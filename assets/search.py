@@ -65,7 +65,22 @@ def _command(found: SearchResult) -> str:
 
 
 def in_words(found: SearchResult) -> str:
-    """Say whether anything is better than what there is, and how to train with it."""
+    """Say what was there already, whether anything is better than what there is, and how to train with it."""
+    return "; ".join(filter(None, (_kept_in_words(found), _verdict_in_words(found))))
+
+
+def _kept_in_words(found: SearchResult) -> str:
+    """Say how many trials were not tried again, since the same search had tried them before; empty where none was."""
+    if not found.already:
+        return ""
+    if found.already < len(found.trials):
+        return (
+            f"{found.already} of {len(found.trials)} trials were already there, from the same search before"
+        )
+    return f"already there: all {len(found.trials)} trials, of the same data and settings (a higher `trials` goes on)"
+
+
+def _verdict_in_words(found: SearchResult) -> str:
     best, tried = float(found.best.details["validation_loss"]), len(found.trials)
     with_it = f"to train with it: {_command(found)}"
     if found.gained is None:

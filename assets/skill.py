@@ -14,8 +14,10 @@ from assets.platform import Platform
 from training.controls.run import sign_score
 from training.controls.verdicts import FoundShare, found_share
 from training.data.training_set import TrainingSet
-from training.evaluate import evaluate, forecast, keras_predict_fn, skill_against_best
+from training.evaluate import BLOCK_HORIZONS, evaluate, forecast, keras_predict_fn, skill_against_best
 from training.fitting.fit import TrainedForecaster
+from training.known_best import auc_beside_best
+from training.known_best import in_words as best_in_words
 from training.monitoring.importance import groups_of, permutation_importance
 from training.network.forecaster_files import load_forecaster
 
@@ -36,9 +38,10 @@ def judge(
     Returns
     -------
     dict
-        What `training.evaluate.evaluate` returns, and under ``against_best`` what `skill_against_best` returns with,
-        under ``information``, what `training.controls.verdicts.found_share` does; None on a market whose best nobody
-        knows. Under ``importance`` that of the groups of features.
+        What `training.evaluate.evaluate` returns, and under ``against_best`` what `skill_against_best` and
+        `training.known_best.auc_beside_best` return with, under ``information``, what
+        `training.controls.verdicts.found_share` does; None on a market whose best nobody knows. Under ``importance``
+        that of the groups of features.
     """
     model, _ = load_forecaster(trained.path)
     predict = keras_predict_fn(model)
@@ -53,7 +56,10 @@ def judge(
         realised = data.outcomes(data.rows[_SPLIT]).log_return
         score = sign_score(said)
         information = found_share(score, best).model_dump()
-        metrics["against_best"] = skill_against_best(score, best, realised) | {"information": information}
+        block = BLOCK_HORIZONS * data.manifest.config.horizon
+        beside = auc_beside_best(score, best, realised, data.rows[_SPLIT][:, 0], block=block)
+        skill = skill_against_best(score, best, realised)
+        metrics["against_best"] = skill | beside | {"information": information}
     importance = permutation_importance(
         predict,
         data,
@@ -95,7 +101,4 @@ def in_words(metrics: dict[str, Any]) -> str:
     best = metrics.get("against_best")
     if not best:
         return said + "; the best possible is not known on this market"
-    return (
-        said
-        + f"; best possible {best['auc_best']:.3f}, {best['information']['share']:.0%} of its information found"
-    )
+    return f"{said}; {best_in_words(best)}"

@@ -10,8 +10,9 @@ from pydantic import Field
 from assets.errors import SettingsError
 from assets.failures import explained
 from assets.forecaster_config import ForecasterForm, forecaster_config
+from assets.forecaster_runs import begun_not_ended
 from assets.metadata import table, utc
-from assets.model_state import forecaster_folder, training_set_folder
+from assets.model_state import training_set_folder
 from assets.platform import Platform
 from assets.progress import StepProgress
 from kernels.catalogue import joined_features, model_features
@@ -22,8 +23,6 @@ from training.config import CLASSES, ForecasterConfig
 from training.data.dataset import TrainingSet, TrainingSetManifest, build_training_set
 from training.data.feature_choice import feature_groups, scales, without_groups
 from training.errors import TrainingSetError
-from training.fitting.checkpoint import DIVERGED_FILE
-from training.network.forecaster_files import META_FILE
 
 
 class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
@@ -131,7 +130,7 @@ def _unfinished(
 ) -> TrainingSet | None:
     """Return the training set of these bars and features whose training was begun with these settings and not ended.
 
-    A training that diverged has ended: it would do so again. A set of other bars is not kept: a new one has them all.
+    A set of other bars is not kept: a new one has them all.
     """
     folder = training_set_folder(home)
     if not folder.is_dir():
@@ -140,10 +139,6 @@ def _unfinished(
         found = TrainingSet.load(folder)
     except TrainingSetError:  # of an older format, or damaged: it is built anew
         return None
-    work = forecaster_folder(home, found.manifest.training_set_id)
-    begun_not_ended = work.is_dir() and not any(
-        (work / name).is_file() for name in (META_FILE, DIVERGED_FILE)
-    )
     manifest, times = found.manifest, found.open_time
     made_of = (
         manifest.config,
@@ -154,7 +149,7 @@ def _unfinished(
         times[-1],
     )
     now = (settings, interval, block.names, tuple(block.symbols), block.open_time[0], block.open_time[-1])
-    return found if begun_not_ended and made_of == now else None
+    return found if made_of == now and begun_not_ended(home, found) else None
 
 
 def _metadata(manifest: TrainingSetManifest, folder: Path) -> dict[str, Any]:

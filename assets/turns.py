@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-_LOOK_SECONDS = 0.5
+from training.locks import HeldError, at_once, waiting
 
 
-@contextmanager
-def turn_at(lock: Path, tell: Callable[[str], object]) -> Iterator[None]:
-    """Hold a lock file, which is made; the system lets go of it when the process ends, however it ends.
-
-    Parameters
-    ----------
-    tell
-        Called once if another process holds it.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        told = False
-        while not _taken(file.fileno()):
-            if not told:
-                tell(f"another run is at work on the same ({lock.name}): waiting for it to end")
-                told = True
-            time.sleep(_LOOK_SECONDS)
-        yield
+def turn_at(lock: Path, tell: Callable[[str], object]) -> AbstractContextManager[None]:
+    """Hold a lock file, which is made; `tell` is called once if another process holds it."""
+    return waiting(
+        lock, lambda: tell(f"another run is at work on the same ({lock.name}): waiting for it to end")
+    )
 
 
-def _taken(file: int) -> bool:
+def remove_at_turn(lock: Path, folder: Path) -> bool:
+    """Remove a folder and the lock file of whoever works in it, unless somebody does; tells whether it did."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with at_once(lock):
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink()
+    except HeldError:
         return False
     return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from training.locks import HeldError, at_once, waiting
+
+_PART = ".part"
 
 
 def file_sha256(path: Path) -> str:
@@ -50,55 +52,47 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside `path` that takes its place when the block ends without an error.
 
     Several may be filled for the same place at once; the last to end is the one that stays. What a killed process left
-    is removed the next time: a folder is locked for as long as it is filled, and the system lets go of the locks of a
-    process that has ended.
+    is removed the next time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    with _locked(path.parent):
-        for left in path.parent.glob(f".{path.name}.*.part"):
-            _remove_if_abandoned(left)
-        part.mkdir()
-        filling = os.open(part, os.O_RDONLY)
-        fcntl.flock(filling, fcntl.LOCK_EX)
-    try:
+    with scratch_folder(path.parent, f".{path.name}.") as part:
         yield part
         for file in part.iterdir():
             flush_to_disk(file)
-        former = part.with_name(f"{part.name.removesuffix('.part')}.former.part")
-        with _locked(path.parent):
+        former = part.with_name(f"{part.name.removesuffix(_PART)}.former{_PART}")
+        with waiting(path.parent):
             if path.exists():
                 path.rename(former)
             part.rename(path)
         flush_to_disk(path.parent)
         shutil.rmtree(former, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        os.close(filling)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads that do the same out."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder in `parent` for work in progress, whose name begins with `prefix`; at the end it is removed.
+
+    So are those that killed processes left: a folder is held for as long as it is worked in, and the system lets go of
+    what a process held that has ended.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    part = parent / f"{prefix}{secrets.token_hex(6)}{_PART}"
+    with ExitStack() as held:
+        with waiting(parent):  # nobody takes it for abandoned before it is held
+            for left in parent.glob(f"{prefix}*{_PART}"):
+                remove_unless_held(left)
+            part.mkdir()
+            held.enter_context(waiting(part))
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
-def _remove_if_abandoned(folder: Path) -> None:
-    """Remove a folder that nobody fills any more."""
+def remove_unless_held(folder: Path) -> bool:
+    """Remove a folder, and all in it, that no process holds; tells whether it did."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # somebody removed it a moment ago
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-    finally:
-        os.close(descriptor)
+        with at_once(folder, make=False):
+            shutil.rmtree(folder, ignore_errors=True)
+    except (HeldError, FileNotFoundError):
+        return False
+    return True

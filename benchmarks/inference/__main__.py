@@ -1,6 +1,7 @@
 """How fast, how small and how true the exported forecaster is, against Keras.
 
     python -m benchmarks.inference [--data DIR] [--interval 15m] [--width N] [--epochs N] [--json] [--write FILE]
+    python -m benchmarks.inference [--data DIR] [--interval 15m] [--width N] [--epochs N] --limits [--json]
 
 Trains a forecaster of the default size, on the Parquet bars in DIR (`<SYMBOL>_<interval>.parquet`, or a folder of such
 folders) or, without DIR, on a seeded random walk, exports it and predicts windows of its test split. Each figure is
@@ -20,6 +21,9 @@ medians over the rounds are given, in ms of wall time for 300 windows.
   volatilities over the horizon
 - `parity_onnx`, `parity_tflite`: largest difference from Keras, as training/export/parity.py defines it
 - `published`: which files keep their bounds, and would be in a bundle
+
+`--limits` measures something else: how far the quantised files are off for windows stretched away from the mean, and
+how much smaller they are than the float file at several widths (benchmarks/inference/limits.py).
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from benchmarks.inference.forecasters import (
     save_keras_model,
     trained,
 )
+from benchmarks.inference.limits import limits, limits_page
 from benchmarks.inference.measure import WINDOWS, compare_all, sizes_of, timed
 from benchmarks.inference.page import page
 from market.store import Panel
@@ -125,9 +130,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-wide", action="store_true", help=f"leave out the sizes of a width of {WIDE}")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--write", type=Path, help="write the figures as a page, such as docs/inference.md")
+    parser.add_argument(
+        "--limits", action="store_true", help="odd input and small networks, and nothing else"
+    )
     given = parser.parse_args(arguments)
     panel = real_panel(given.data, given.interval) if given.data else random_panel(given.interval)
     width = given.width or config_of(None).width
+    if given.limits:
+        with tempfile.TemporaryDirectory(prefix="klinecast-benchmark-") as name:
+            found = limits(panel, epochs=given.epochs, width=width, folder=Path(name))
+        sys.stdout.write(json.dumps(found) + "\n" if given.json else limits_page(found))
+        return
     figures = measure(panel, epochs=given.epochs, width=width, wide=not given.no_wide)
     figures["data"] = f"{given.data.name}, {panel.interval}" if given.data else "random walk"
     if given.write:

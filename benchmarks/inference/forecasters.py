@@ -16,20 +16,15 @@ from training.child_process import run_child
 from training.config import ForecasterConfig
 from training.data.dataset import build_training_set
 from training.data.training_set import TrainingSet
-from training.export import export_onnx, export_tflite
+from training.export.formats import ONNX, TFLITE
 from training.export.reference_outputs import real_windows
 from training.network.forecaster_files import load_forecaster
 
 BARS = 6_000
 CALIBRATION = 256
 WIDE = 128
-FILES = {
-    "onnx_f32": "model.onnx",
-    "onnx_int8": "model.int8.onnx",
-    "tflite": "model.tflite",
-    "tflite_dynamic": "model.dynamic.tflite",
-    "tflite_int8": "model.int8.tflite",
-}
+FORMS = ("onnx_f32", "onnx_int8", "tflite", "tflite_dynamic", "tflite_int8")
+"""What the files of both formats are called here, in their order."""
 
 
 def real_panel(folder: Path, interval: str) -> Panel:
@@ -83,12 +78,11 @@ def save_keras_model(forecaster: Path, file: Path) -> Path:
 
 def convert(forecaster: Path, folder: Path, data: TrainingSet) -> dict[str, Path]:
     """Make all exported forms, good or not: the benchmark tells how good."""
-    made = {name: folder / file for name, file in FILES.items()}
+    made = {name: folder / file for name, file in zip(FORMS, (*ONNX.files, *TFLITE.files), strict=True)}
     calibration = folder / "calibration.npy"
     np.save(calibration, real_windows(data, CALIBRATION, "train"))
     given = {"forecaster": forecaster, "calibration": calibration}
-    onnx = {"out": made["onnx_f32"], "int8": made["onnx_int8"]}
-    tflite = {"out": made["tflite"], "dynamic-range": made["tflite_dynamic"], "int8": made["tflite_int8"]}
-    run_child(export_onnx.CONVERTER, {**given, **onnx}, doing="the conversion to ONNX", timeout=900)
-    run_child(export_tflite.CONVERTER, {**given, **tflite}, doing="the conversion to TFLite", timeout=900)
+    for form in (ONNX, TFLITE):
+        options = {**given, **form.options(folder)}
+        run_child(form.converter, options, doing=f"the conversion to {form.name}", timeout=900)
     return made

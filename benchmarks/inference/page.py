@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LABELS = {
+LABELS = {
     "onnx_f32": "`model.onnx`",
     "onnx_int8": "`model.int8.onnx`",
     "tflite": "`model.tflite`",
@@ -41,7 +41,7 @@ def page(figures: dict[str, Any]) -> str:
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
-        *(_row(figures, form) for form in _LABELS),
+        *(_row(figures, form) for form in LABELS),
         "",
         f"- Fastest: {figures['fastest']}.",
         f"  {figures['predict_each_ratio']:,.0f} times as fast as Keras `predict` per window ({_told(ms, 'each')}),",
@@ -77,7 +77,7 @@ def _row(figures: dict[str, Any], form: str) -> str:
     whole = size["onnx_f32" if form.startswith("onnx") else "tflite"]
     two = figures["ms"].get(f"{form}, two threads")
     cells = (
-        _LABELS[form],
+        LABELS[form],
         f"{size[form]:,}",
         "" if size[form] == whole else f"{1 - size[form] / whole:.1%}",
         f"{report['agreement']:.2%}",

@@ -15,8 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from training.child_process import run_child
 from training.export import conversion
 from training.export.conversion import ExportedModel
-from training.export.export_onnx import CONVERTER, export_onnx
-from training.export.export_tflite import export_tflite
+from training.export.formats import ONNX, TFLITE, export
 
 HERE = Path(__file__).parent
 WINDOW = 16
@@ -92,8 +91,8 @@ def exported(
         patch.setattr(
             conversion, "MIN_AGREEMENT", 0.9
         )  # all files, to look at; the bound has tests of its own
-        onnx = export_onnx(forecaster, folder / "model.onnx", windows, calibration=calibration)
-        tflite = export_tflite(forecaster, folder / "model.tflite", windows, calibration=calibration)
+        onnx = export(ONNX, forecaster, folder, windows, calibration=calibration)
+        tflite = export(TFLITE, forecaster, folder, windows, calibration=calibration)
     return Exported(forecaster, windows, onnx, tflite, folder)
 
 
@@ -121,11 +120,10 @@ def again(
     folder = tmp_path_factory.mktemp("again")
     np.save(folder / "windows.npy", asked)
     np.save(folder / "calibration.npy", calibration)
-    options = {"out": folder / "model.onnx", "int8": folder / "model.int8.onnx"}
     given = {
         "forecaster": exported.forecaster,
         "windows": folder / "windows.npy",
         "calibration": folder / "calibration.npy",
     }
-    run_child(CONVERTER, {**given, **options}, doing="the second conversion", timeout=300)
+    run_child(ONNX.converter, {**given, **ONNX.options(folder)}, doing="the second conversion", timeout=300)
     return folder

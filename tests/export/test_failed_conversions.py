@@ -12,9 +12,8 @@ import pytest
 
 from training.export import conversion
 from training.export.conversion import ExportError
-from training.export.export_onnx import export_onnx
-from training.export.export_tflite import export_tflite
 from training.export.exported_files import ParityError
+from training.export.formats import ONNX, TFLITE, export
 from training.export.parity import check_parity
 from training.export.reference_outputs import WindowsError
 
@@ -85,7 +84,7 @@ def test_a_broken_onnx_file_is_never_published(exported, converter, tmp_path: Pa
     out.parent.mkdir()
     out.write_bytes(b"the former file")
     with pytest.raises(error, match=message):
-        export_onnx(exported.forecaster, out, exported.windows, converter=converter(damage))
+        export(ONNX, exported.forecaster, out.parent, exported.windows, converter=converter(damage))
     assert out.read_bytes() == b"the former file"
     assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
 
@@ -94,22 +93,23 @@ def test_a_broken_onnx_file_is_never_published(exported, converter, tmp_path: Pa
 def test_a_broken_tflite_file_is_never_published(exported, converter, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "published" / "model.tflite"
     with pytest.raises(ParityError, match="cannot be run"):
-        export_tflite(exported.forecaster, out, exported.windows, converter=converter(damage))
+        export(TFLITE, exported.forecaster, out.parent, exported.windows, converter=converter(damage))
     assert not list(out.parent.iterdir())
 
 
 def test_an_intact_file_from_the_same_converter_is_published(exported, converter, tmp_path: Path) -> None:
     out = tmp_path / "published" / "model.onnx"
-    made = export_onnx(exported.forecaster, out, exported.windows, converter=converter(""))
+    made = export(ONNX, exported.forecaster, out.parent, exported.windows, converter=converter(""))
     assert made.files == (out,)
     assert out.read_bytes() == (exported.folder / "model.onnx").read_bytes()
 
 
 def test_a_conversion_that_hangs_is_stopped(exported, converter, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"did not end within 1\.5 s") as caught:
-        export_onnx(
+        export(
+            ONNX,
             exported.forecaster,
-            tmp_path / "model.onnx",
+            tmp_path,
             exported.windows,
             timeout=1.5,
             converter=converter("time.sleep(60)"),
@@ -121,7 +121,7 @@ def test_windows_that_cannot_be_compared_on_are_refused(exported, tmp_path: Path
     bad = exported.windows.copy()
     bad[7, 3, 2] = np.nan
     with pytest.raises(WindowsError, match="1 of 400 windows"):
-        export_onnx(exported.forecaster, tmp_path / "model.onnx", bad)
+        export(ONNX, exported.forecaster, tmp_path, bad)
     with pytest.raises(WindowsError, match=r"expected \(n, 16, 5\)"):
         check_parity(exported.folder / "model.onnx", exported.forecaster, exported.windows[:, :, :4])
 
@@ -137,9 +137,10 @@ def test_quantised_files_are_published_only_if_they_agree(
     monkeypatch.setattr(conversion, "MIN_AGREEMENT", 0.975)
     for damage, agrees in (("", True), (_NOISE, False)):
         out = tmp_path / str(agrees) / "model.onnx"
-        made = export_onnx(
+        made = export(
+            ONNX,
             exported.forecaster,
-            out,
+            out.parent,
             exported.windows,
             calibration=exported.windows[:8],
             converter=converter(damage, only="int8"),
@@ -154,9 +155,10 @@ def test_quantised_files_are_published_only_if_they_agree(
 def test_a_crash_over_a_quantised_file_costs_only_that(exported, converter, tmp_path: Path, caplog) -> None:
     """The integer conversion dies; the float file, which is good, is published all the same."""
     out = tmp_path / "published" / "model.onnx"
-    made = export_onnx(
+    made = export(
+        ONNX,
         exported.forecaster,
-        out,
+        out.parent,
         exported.windows,
         calibration=exported.windows[:8],
         converter=converter("os.abort()", only="int8"),
@@ -168,9 +170,10 @@ def test_a_crash_over_a_quantised_file_costs_only_that(exported, converter, tmp_
 
 def test_a_broken_quantised_file_is_left_out(exported, converter, tmp_path: Path, caplog) -> None:
     out = tmp_path / "published" / "model.tflite"
-    made = export_tflite(
+    made = export(
+        TFLITE,
         exported.forecaster,
-        out,
+        out.parent,
         exported.windows,
         calibration=exported.windows[:8],
         converter=converter("data = data[:3000]", only="dynamic_range"),

@@ -27,6 +27,7 @@ from training.lifecycle.search import BEST_SETTINGS, SearchError, SearchResult, 
 from training.lifecycle.search_space import WITHOUT, SearchSpace, draw
 from training.lifecycle.study import SEARCHES, SearchSettings, Study
 from training.lifecycle.trials import Trial, count_trials, read_trials
+from training.locks import at_once
 from training.progress import Progress
 
 TINY = ForecasterConfig(
@@ -112,6 +113,15 @@ def test_what_a_search_is_worth_is_said_plainly(searched) -> None:
     )
 
 
+def test_trials_that_were_there_already_are_said_to_be(searched, data) -> None:
+    home, found = searched
+    assert (found.already, "already" in in_words(found)) == (0, False)
+    same = run(home, data)
+    assert same.already == 3 and same.trials == found.trials
+    assert in_words(same).startswith("already there: all 3 trials, of the same data and settings")
+    assert in_words(replace(same, already=2)).startswith("2 of 3 trials were already there")
+
+
 def test_the_best_is_written_as_a_run_config(searched) -> None:
     home, found = searched
     complete = [trial for trial in found.trials if trial.state == "complete"]
@@ -175,12 +185,24 @@ def test_neither_an_interruption_nor_the_test_split_changes_what_is_found(
 
 def test_two_at_a_time_are_refused(searched, data) -> None:
     home, found = searched
-    import fcntl
+    folder = home / SEARCHES / found.study
+    folder.mkdir()
+    with at_once(folder), pytest.raises(SearchError, match="running already"):
+        run(home, data)
+    run(home, data)
+    assert not list((home / SEARCHES).iterdir()), "a search that ended leaves nothing but the ledger"
 
-    with (home / SEARCHES / found.study / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SearchError, match="running already"):
-            run(home, data)
+
+def test_what_a_killed_search_left_goes_when_another_begins(searched, data) -> None:
+    home, _ = searched
+    left, held = home / SEARCHES / "left", home / SEARCHES / "held"
+    for folder in (left, held):
+        (folder / "trial").mkdir(parents=True)
+    with at_once(held):
+        run(home, data)
+        assert sorted((home / SEARCHES).iterdir()) == [held], "another process is at work there"
+    run(home, data)
+    assert not held.exists()
 
 
 def test_chosen_features_keep_rows_targets_and_statistics(data, tmp_path) -> None:

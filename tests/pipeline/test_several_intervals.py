@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from assets.features import features
+from assets.forecaster_runs import note_use, run_folder
 from assets.klines import klines
-from assets.model_state import forecaster_folder, training_set_folder
+from assets.model_state import training_set_folder
 from assets.platform import Platform
 from assets.settings import current_settings
 from assets.training_set import training_set
@@ -27,6 +28,7 @@ from serving.sweep import SweepReport, sweep
 from tests.pipeline.conftest import SMALL, SMALL_TRAINING
 from tests.serving.conftest import small_model, write_bundle
 from training.data.training_set import TrainingSet
+from training.fitting.checkpoint import CHECKPOINT_FILE
 
 START = 1_748_736_000_000  # 2025-06-01 00:00, where bars of all intervals close together
 STEP = interval_ms("5m")
@@ -135,7 +137,7 @@ def test_a_sweep_waits_for_the_longer_bar(stages: Stages, model: Any) -> None:
 
 def test_another_choice_of_intervals_is_another_set(stages: Stages, data: TrainingSet) -> None:
     """Also while the training on the former one was begun and not ended."""
-    forecaster_folder(stages.home, data.manifest.training_set_id).mkdir(parents=True)
+    _begin_training(stages.home, data)
     stages.run(training_set, training_set=SMALL_TRAINING)
     assert TrainingSet.load(training_set_folder(stages.home)).manifest == data.manifest, "kept, to go on"
     again = stages.run(training_set, training_set=SMALL_TRAINING | {"intervals": ["15m"]})
@@ -144,6 +146,13 @@ def test_another_choice_of_intervals_is_another_set(stages: Stages, data: Traini
     assert alone.manifest.training_set_id != data.manifest.training_set_id
     told = again.asset_materializations_for_node("training_set")[0].metadata
     assert "15m bars" in str(told["summary"].value)
-    forecaster_folder(stages.home, alone.manifest.training_set_id).mkdir(parents=True)
+    _begin_training(stages.home, alone)
     stages.run(training_set, training_set=SMALL_TRAINING | {"intervals": ["5m"]})
     assert TrainingSet.load(training_set_folder(stages.home)).manifest.interval == "5m"
+
+
+def _begin_training(home: Path, data: TrainingSet) -> None:
+    """Leave what a training that was killed leaves."""
+    folder = run_folder(home, f"run-{data.manifest.training_set_id}")
+    note_use(folder, data)
+    (folder / CHECKPOINT_FILE).touch()

@@ -13,7 +13,7 @@ import pytest
 
 from training.config import ForecasterConfig
 from training.data.dataset import TrainingSet
-from training.export.export_onnx import export_onnx
+from training.export.formats import ONNX, export
 from training.export.reference_outputs import real_windows, store_reference
 from training.network.forecaster_files import load_forecaster
 
@@ -72,5 +72,5 @@ def test_a_model_trained_on_jax_is_loaded_and_exported_by_tensorflow(
     for name, array in model.predict_on_batch(windows).items():
         assert np.allclose(array, told["said"][name], rtol=1e-4, atol=1e-5), name
     store_reference(model, meta, windows, tmp_path / "stopped")
-    exported = export_onnx(tmp_path / "stopped", tmp_path / "model.onnx", windows)
+    exported = export(ONNX, tmp_path / "stopped", tmp_path, windows)
     assert all(report.passed for report in exported.reports.values()) and exported.files

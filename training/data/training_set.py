@@ -221,7 +221,9 @@ def row_order(n: int, *, shuffle: bool, seed: int | Sequence[int]) -> np.ndarray
 
 def _damaged(path: Path, problem: str) -> TrainingSetError:
     return TrainingSetError(
-        f"the training set is damaged: {problem}", where=str(path), remedy="materialise `training_set` again"
+        f"the training set is damaged: {problem}",
+        where=str(path),
+        remedy="materialise `training_set` again: klinecast run train_and_export",
     )
 
 
@@ -232,7 +234,9 @@ def _read_manifest(path: Path) -> TrainingSetManifest:
         manifest = TrainingSetManifest.model_validate_json(content)
     except FileNotFoundError as error:
         raise TrainingSetError(
-            "there is no training set here", where=str(path), remedy="materialise `training_set` first"
+            "there is no training set here",
+            where=str(path),
+            remedy="materialise `training_set` first: klinecast run train_and_export",
         ) from error
     except ValidationError as error:
         raise _damaged(path, first_fault(error)) from error

@@ -8,13 +8,10 @@ listed and is removed by the next one. Writers take turns by a lock on `models/.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from training.errors import TrainingError, first_fault
 from training.export.manifest import FORMS, FileEntry, Manifest, describe
 from training.export.parity import ParityReport
 from training.files import file_sha256, flush_to_disk, publish, write_atomically
+from training.locks import waiting
 from training.network.forecaster_files import META_FILE, WEIGHTS_FILE, load_meta
 
 MODELS_FOLDER = "models"
@@ -87,7 +85,7 @@ def create_bundle(
     identity = _forecaster_sha256(forecaster_dir)
     models = Path(home) / MODELS_FOLDER
     bundle = bundle_folder(home, forecaster_dir, created_at)
-    with _lock(models):
+    with waiting(models / _LOCK_FILE):
         for left in models.glob(f"{_STAGING}*"):
             shutil.rmtree(left)
         if not bundle.exists():
@@ -130,7 +128,7 @@ def add_file(bundle: Path, file: Path, *, parity: Mapping[str, ParityReport] | N
         The bundle or the file is absent, or the file is there with another content.
     """
     bundle = Path(bundle)
-    with _lock(bundle.parent):
+    with waiting(bundle.parent / _LOCK_FILE):
         return _add(bundle, read_manifest(bundle), [file], parity)
 
 
@@ -147,7 +145,9 @@ def read_manifest(bundle: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(
-            "there is no model bundle here", where=str(path), remedy="materialise `onnx_model` first"
+            "there is no model bundle here",
+            where=str(path),
+            remedy="materialise `onnx_model` first: klinecast run train_and_export",
         ) from error
     except ValidationError as error:
         raise BundleError(
@@ -178,6 +178,12 @@ def verify_files(bundle: Path) -> Manifest:
     return manifest
 
 
+def is_published(bundle: Path, manifest: Manifest, name: str) -> bool:
+    """Tell whether a file of a bundle is there, and is the one that its manifest lists."""
+    entry, file = manifest.files.get(name), Path(bundle) / name
+    return entry is not None and file.is_file() and file_sha256(file) == entry.sha256
+
+
 def list_bundles(home: Path) -> list[str]:
     """Versions that are published, oldest first."""
     models = Path(home) / MODELS_FOLDER
@@ -202,7 +208,7 @@ def set_current(home: Path, version: str) -> None:
             remedy=f"choose one of: {', '.join(list_bundles(home)) or 'none is published yet'}",
         )
     verify_files(models / version)
-    with _lock(models):
+    with waiting(models / _LOCK_FILE):
         write_atomically(models / CURRENT_FILE, json.dumps({"version": version}).encode())
 
 
@@ -274,15 +280,3 @@ def _copy(file: Path, folder: Path, published: FileEntry | None) -> FileEntry:
 def _forecaster_sha256(forecaster_dir: Path) -> str:
     parts = [file_sha256(Path(forecaster_dir) / name) for name in (META_FILE, WEIGHTS_FILE)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-@contextmanager
-def _lock(models: Path) -> Iterator[None]:
-    """Hold the writers' lock of a models folder; released by the system if the process dies."""
-    models.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(models / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -9,65 +9,16 @@ as the float file does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from training.child_process import module_command
 from training.export.conversion import (
-    ExportedModel,
-    Wanted,
-    convert,
     converter_arguments,
     load_calibration,
     load_for_conversion,
 )
 
 OPSET = 17
-CONVERTER = module_command("training.export.export_onnx")
-
-
-def export_onnx(
-    forecaster_dir: Path,
-    out: Path,
-    windows: np.ndarray,
-    *,
-    calibration: np.ndarray | None = None,
-    timeout: float = 600.0,
-    converter: Sequence[str] = CONVERTER,
-) -> ExportedModel:
-    """Export a trained forecaster to ONNX, in a child process, and publish the files that prove good.
-
-    Parameters
-    ----------
-    forecaster_dir
-        Folder of the trained forecaster.
-    out
-        File to write, such as ``model.onnx``; the INT8 file lies beside it as ``model.int8.onnx``.
-    windows
-        (n, window, F) raw features of real bars, finite, to compare with the Keras model on; see
-        :func:`training.export.reference_outputs.real_windows`.
-    calibration
-        (n, window, F) windows of the training split, to quantise with; without them no INT8 file is made. An
-        INT8 file that agrees with the Keras model on less than 99 % of `windows` is reported, but not
-        published.
-    timeout
-        Seconds for each child process.
-    converter
-        Command of the converter.
-
-    Raises
-    ------
-    ExportError, ParityError
-        See :func:`training.export.conversion.convert`; nothing was published.
-    """
-    out = Path(out)
-    wanted = [Wanted("out", out, quantised=False)]
-    if calibration is not None:
-        wanted.append(Wanted("int8", out.with_suffix(".int8.onnx"), quantised=True))
-    return convert(converter, Path(forecaster_dir), windows, wanted, calibration=calibration, timeout=timeout)
 
 
 def main(arguments: list[str] | None = None) -> None:

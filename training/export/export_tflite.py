@@ -9,66 +9,12 @@ INT8 file computes in integers from the standardised features to the raw outputs
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
-
-from training.child_process import module_command
 from training.export.conversion import (
-    ExportedModel,
-    Wanted,
-    convert,
     converter_arguments,
     load_calibration,
     load_for_conversion,
 )
-
-CONVERTER = module_command("training.export.export_tflite")
-
-
-def export_tflite(
-    forecaster_dir: Path,
-    out: Path,
-    windows: np.ndarray,
-    *,
-    calibration: np.ndarray | None = None,
-    timeout: float = 600.0,
-    converter: Sequence[str] = CONVERTER,
-) -> ExportedModel:
-    """Export a trained forecaster to TFLite, in a child process, and publish the files that prove good.
-
-    Parameters
-    ----------
-    forecaster_dir
-        Folder of the trained forecaster.
-    out
-        File to write, such as ``model.tflite``; beside it lie the dynamic-range file ``model.dynamic.tflite``
-        and the INT8 file ``model.int8.tflite``.
-    windows
-        (n, window, F) raw features of real bars, finite, to compare with the Keras model on.
-    calibration
-        (n, window, F) windows of the training split, the representative set; without them only the float file
-        is made. A quantised file that agrees with the Keras model on less than 99 % of `windows` is reported,
-        but not published.
-    timeout
-        Seconds for each child process.
-    converter
-        Command of the converter.
-
-    Raises
-    ------
-    ExportError, ParityError
-        See :func:`training.export.conversion.convert`; nothing was published.
-    """
-    out = Path(out)
-    wanted = [Wanted("out", out, quantised=False)]
-    if calibration is not None:
-        wanted += [
-            Wanted("dynamic-range", out.with_suffix(".dynamic.tflite"), quantised=True),
-            Wanted("int8", out.with_suffix(".int8.tflite"), quantised=True),
-        ]
-    return convert(converter, Path(forecaster_dir), windows, wanted, calibration=calibration, timeout=timeout)
 
 
 def main(arguments: list[str] | None = None) -> None:

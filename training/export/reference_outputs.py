@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from training.errors import TrainingError
 from training.export.inference_graph import OUTPUT_NAMES
-from training.files import publish
+from training.files import publish, scratch_folder
 from training.network.forecaster_files import ForecasterMeta, load_meta
 
 if TYPE_CHECKING:
@@ -98,21 +97,18 @@ def compute_reference(model: Any, meta: ForecasterMeta, windows: np.ndarray) -> 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write a reference file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                windows=reference.windows,
-                direction=reference.direction,
-                quantiles=reference.quantiles,
-                volatility=reference.volatility,
-                horizon_volatility=reference.horizon_volatility,
-                weights_sha256=np.array(reference.weights_sha256),
-            )
+    with scratch_folder(path.parent, ".reference-") as folder:
+        part = folder / path.name
+        np.savez(
+            part,
+            windows=reference.windows,
+            direction=reference.direction,
+            quantiles=reference.quantiles,
+            volatility=reference.volatility,
+            horizon_volatility=reference.horizon_volatility,
+            weights_sha256=np.array(reference.weights_sha256),
+        )
         publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_reference(path: Path) -> Reference:

@@ -32,7 +32,7 @@ from training.network.forecaster_files import (
     load_meta,
     save_forecaster,
 )
-from training.network.precision import choose_computation
+from training.network.precision import Computation, choose_computation
 from training.progress import ProgressCallback
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,7 @@ def train(
     """
     _check_settings(training_set, config)
     workdir = Path(workdir)
-    threads = limit_threads(threads)  # before the device is looked at, which starts the backend
-    computation = choose_computation(config)
-    environment = _environment(threads) | computation.record()
+    computation, environment = _computation(config, threads)
     begun_with = None if initial is None else initial_weights(Path(initial), training_set, config)
     origin = None if begun_with is None else begun_with.origin
     run_id = run_id_of(training_set, config, environment, origin)
@@ -142,6 +140,31 @@ def _check_settings(training_set: TrainingSet, config: ForecasterConfig) -> None
             )
 
 
+def identity_of_run(
+    training_set: TrainingSet,
+    config: ForecasterConfig,
+    *,
+    threads: int | None = None,
+    initial: Path | None = None,
+) -> str:
+    """Return the identity of the run that `train` makes of the same arguments, without training.
+
+    Raises
+    ------
+    ForecasterError
+        The description of `initial` cannot be read.
+    """
+    _, environment = _computation(config, threads)
+    return run_id_of(training_set, config, environment, None if initial is None else load_meta(initial))
+
+
+def _computation(config: ForecasterConfig, threads: int | None) -> tuple[Computation, dict[str, str]]:
+    """The arithmetic of a run, and what besides settings and data its result depends on."""
+    threads = limit_threads(threads)  # before the device is looked at, which starts the backend
+    computation = choose_computation(config)
+    return computation, _environment(threads) | computation.record()
+
+
 def _environment(threads: int) -> dict[str, str]:
     """What besides settings and data a result depends on, to the last bit."""
     backend = keras.backend.backend()
@@ -153,7 +176,7 @@ def run_id_of(
     training_set: TrainingSet,
     config: ForecasterConfig,
     environment: dict[str, str],
-    origin: InitialForecaster | None,
+    origin: InitialForecaster | ForecasterMeta | None,
 ) -> str:
     """Hash of all that a run's result depends on."""
     settings = config.model_dump(mode="json")

@@ -2,8 +2,8 @@
 
 from training.judgement.html import render_html
 from training.judgement.judge import judge_folds
-from training.judgement.results import Judgement
+from training.judgement.results import About, Judgement
 from training.judgement.settings import JudgementSettings
 from training.judgement.words import in_words
 
-__all__ = ["Judgement", "JudgementSettings", "in_words", "judge_folds", "render_html"]
+__all__ = ["About", "Judgement", "JudgementSettings", "in_words", "judge_folds", "render_html"]

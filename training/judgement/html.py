@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from market.wording import utc
 from training.judgement import svg
 from training.judgement.forecasts import FORECASTER
 from training.judgement.names import FORECASTS, SCORES, number, span
-from training.judgement.results import Difference, Figure, Judgement, Scores
+from training.judgement.results import About, Difference, Figure, Judgement, Scores
 from training.judgement.scoring import COMPARED
 from training.judgement.words import headline, in_words
 
@@ -20,6 +21,8 @@ h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:34px 0 8px}p,li{max-wi
 .lead{color:#52606d;margin:0 0 18px}.note{color:#52606d;font-size:13px;margin:6px 0 10px}
 section{background:#fff;border:1px solid #e4e7eb;border-radius:8px;padding:4px 20px 18px;margin:16px 0}
 section>h2{margin-top:16px}ul{padding-left:20px;margin:8px 0}li{margin:5px 0}
+dl{display:flex;flex-wrap:wrap;gap:4px 28px;margin:0 0 14px}dt{color:#52606d;font-size:13px}dd{margin:0}
+.warn{background:#fff3c4;border:1px solid #f7c948;border-radius:8px;padding:8px 14px}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 h3{font-size:15px;margin:18px 0 4px}
 th,td{padding:5px 8px;text-align:right;border-bottom:1px solid #e4e7eb;white-space:nowrap;vertical-align:top}
@@ -33,10 +36,14 @@ td.better{background:#e3f9e5}td.worse{background:#ffe3e3}td.open{background:#fff
 """
 
 
-def render_html(judgement: Judgement) -> str:
-    """Write the report of a judgement: self-contained, without scripts, everything escaped."""
+def render_html(judgement: Judgement, about: About | None = None) -> str:
+    """Write the report of a judgement: self-contained, without scripts, everything escaped.
+
+    `about` is what it tells at its top besides what the judgement knows itself.
+    """
     parts = [
         f"<h1>How good is the forecaster?</h1><p class=lead>{escape(headline(judgement))}</p>",
+        _about(judgement, about),
         _section("In words", _list(in_words(judgement))),
         _section("Better, worse, or not to be told", _verdicts(judgement)),
         _section("All scores", _scores(judgement.scores)),
@@ -52,6 +59,30 @@ def render_html(judgement: Judgement) -> str:
         f"<title>Judgement {escape(judgement.judgement_id)}</title><style>{_STYLE}</style></head>"
         f"<body><main>{''.join(part for part in parts if part)}</main></body></html>\n"
     )
+
+
+def _about(judgement: Judgement, about: About | None) -> str:
+    """What this is a judgement of, and of which bars: a report is read long after it was made, and elsewhere."""
+    told = {
+        "training set": judgement.training_set_id,
+        "bars judged": f"{judgement.interval}, opened from {utc(judgement.first_time)} to {utc(judgement.last_time)}",
+    }
+    if about is None:
+        return _facts(told)
+    version = about.model_version or "none yet: no forecaster of these settings had been trained"
+    told = {"model version": version, **told, "market": about.market, "judged at": utc(about.judged_at)}
+    return (f"<p class=warn>{escape(_SIMULATED)}</p>" if about.simulated else "") + _facts(told)
+
+
+_SIMULATED = (
+    "These bars are simulated, by the built-in exchange, which plants a signal in them on purpose: nothing below says"
+    " how good a forecaster is on a real market."
+)
+
+
+def _facts(told: Mapping[str, str]) -> str:
+    rows = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in told.items())
+    return f"<dl>{''.join(rows)}</dl>"
 
 
 def _verdicts(judgement: Judgement) -> str:

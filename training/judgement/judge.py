@@ -11,11 +11,10 @@ from training.config import ForecasterConfig
 from training.data.folds import walk_forward
 from training.data.training_set import TrainingSet
 from training.errors import TrainingSetError
-from training.files import write_atomically
 from training.judgement.forecasts import forecasts_of
-from training.judgement.html import render_html
 from training.judgement.judging import Judging
-from training.judgement.results import JUDGEMENT_FILE, REPORT_FILE, Judgement
+from training.judgement.kept import write_judgement
+from training.judgement.results import Judgement
 from training.judgement.settings import JudgementSettings
 from training.progress import Counted, ProgressCallback
 
@@ -82,8 +81,7 @@ def judge_folds(
     ]
     judging = Judging(folds, made, settings, scoring)
     found = judging.judgement(data, config).model_copy(update={"left_out": left_out})
-    write_atomically(workdir / REPORT_FILE, render_html(found).encode())
-    write_atomically(workdir / JUDGEMENT_FILE, found.model_dump_json(indent=1).encode())
+    write_judgement(workdir, found)
     return found
 
 

@@ -12,7 +12,8 @@ from training.config import ForecasterConfig
 from training.data.training_set import TrainingSet
 from training.errors import EvaluationError
 from training.files import file_sha256, write_atomically
-from training.judgement.results import JUDGEMENT_FILE, REPORT_FILE, Judgement
+from training.judgement.html import render_html
+from training.judgement.results import JUDGEMENT_FILE, REPORT_FILE, About, Judgement
 from training.judgement.settings import JudgementSettings
 
 RECORD_FILE = "record.json"
@@ -22,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class Record(BaseModel):
-    """What a judgement was made from, when, and its files.
+    """What a judgement was made from, what it is about, and its files.
 
     Attributes
     ----------
     made_from
         Hash of data, settings and code, see `made_from`.
-    judged_at
-        ms since epoch, by the exchange's clock.
+    about
+        What its report says at the top.
     files
         Name to SHA-256.
     """
@@ -37,7 +38,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     made_from: str
-    judged_at: int
+    about: About
     files: dict[str, str]
 
 
@@ -47,10 +48,17 @@ def made_from(data: TrainingSet, config: ForecasterConfig, settings: JudgementSe
     return identity("judgement", data.manifest.training_set_id, *facts)
 
 
-def write_record(folder: Path, made: str, *, judged_at: int) -> None:
-    """Write down what the judgement in a folder was made from."""
+def write_judgement(folder: Path, found: Judgement, about: About | None = None) -> None:
+    """Write a judgement into a folder, as a report and as JSON, which is there last."""
+    write_atomically(folder / REPORT_FILE, render_html(found, about).encode())
+    write_atomically(folder / JUDGEMENT_FILE, found.model_dump_json(indent=1).encode())
+
+
+def write_kept(folder: Path, found: Judgement, about: About, made: str) -> None:
+    """Write a judgement into a folder, and what it was made from."""
+    write_judgement(folder, found, about)
     files = {name: file_sha256(folder / name) for name in _FILES}
-    record = Record(made_from=made, judged_at=judged_at, files=files)
+    record = Record(made_from=made, about=about, files=files)
     write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=1).encode())
 
 
@@ -76,7 +84,7 @@ def find_kept(judgements: Path, made: str) -> tuple[Path, Judgement, Record] | N
         except (OSError, ValidationError):
             continue
         if record.made_from == made:
-            found.append((record.judged_at, folder, record))
+            found.append((record.about.judged_at, folder, record))
     for _, folder, record in sorted(found, reverse=True, key=lambda one: one[0]):
         try:
             if all(file_sha256(folder / name) == record.files[name] for name in _FILES):

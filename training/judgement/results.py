@@ -75,6 +75,27 @@ class Curve(_Frozen):
     value: tuple[float, ...]
 
 
+class About(_Frozen):
+    """What a judgement belongs to, for whoever reads its report; its scores depend on none of it.
+
+    Attributes
+    ----------
+    model_version
+        The version whose recipe is judged; None before a forecaster of these settings was trained.
+    judged_at
+        ms since epoch, by the exchange's clock.
+    market
+        Whose bars they are, in words; empty where nobody said.
+    simulated
+        Whether that market is the built-in exchange's own.
+    """
+
+    model_version: str | None = None
+    judged_at: int
+    market: str
+    simulated: bool
+
+
 class Judgement(_Frozen):
     """How a forecaster does beside its baselines.
 
@@ -119,6 +140,6 @@ class Judgement(_Frozen):
             raise EvaluationError(
                 f"the judgement cannot be read: {str(error).splitlines()[0]}",
                 where=str(path),
-                remedy="materialise `judgement` again",
+                remedy="materialise `judgement` again: klinecast run train_and_export",
             ) from error
         return found

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from training.baselines.registry import BASELINES
 
+OWN_LIMITS = ("max_windows", "validation_windows", "epochs")
+"""Settings of the forecaster that a judgement has its own of."""
+
 
 class JudgementSettings(BaseModel):
     """How a forecaster is judged; immutable, kept with the result.

@@ -12,7 +12,8 @@ from typing import Any
 from kernels.catalogue import spec
 from kernels.errors import UnknownFeature
 from kernels.joins import split_name
-from market.wording import utc
+from market.wording import count, utc
+from training import known_best
 from training.export.manifest import Manifest
 from training.lifecycle.unseen import seen_until
 from training.network.forecaster_files import ForecasterMeta, InitialForecaster
@@ -33,6 +34,7 @@ def render_card(
     trials: int | None = None,
     left_out: Mapping[str, int] | None = None,
     findings: Mapping[str, Sequence[str]] | None = None,
+    market: str | None = None,
 ) -> str:
     """Write the card of one version as Markdown.
 
@@ -48,10 +50,12 @@ def render_card(
         Rows of its training set that no split holds, by reason.
     findings
         Further sections, title to sentences: what a judgement, controls or other reports say.
+    market
+        Whose bars it was trained and judged on, in words; None where nobody knows.
     """
     sections = [
         (f"Model {manifest.model_version}", _what(manifest)),
-        ("Data", _data(manifest, left_out or {})),
+        ("Data", _data(manifest, left_out or {}, market)),
         ("Features", _features(manifest)),
         *([("Training", _training(meta, trials))] if meta else []),
         ("Scores on bars it has not seen", _scores(manifest)),
@@ -74,7 +78,7 @@ def _what(manifest: Manifest) -> list[str]:
     own = manifest.intervals[0]
     return [
         f"A Transformer-LSTM over the last {manifest.window} closed {own} bars of one symbol, published by klinecast"
-        f" {manifest.code_version}, trained by {utc(manifest.created_at)}.",
+        f" {manifest.code_version}, made at {utc(manifest.created_at)}.",
         "",
         f"It says what the next {manifest.horizon} bars bring:",
         "",
@@ -88,7 +92,7 @@ def _what(manifest: Manifest) -> list[str]:
     ]
 
 
-def _data(manifest: Manifest, left_out: Mapping[str, int]) -> list[str]:
+def _data(manifest: Manifest, left_out: Mapping[str, int], market: str | None) -> list[str]:
     rows = [
         (
             name,
@@ -99,7 +103,8 @@ def _data(manifest: Manifest, left_out: Mapping[str, int]) -> list[str]:
         )
         for name, span in manifest.split_spans.items()
     ]
-    told = _table(("split", "rows", "first window ends", "last window ends", "last label"), rows)
+    told = [f"Bars of {market}.", ""] if market else []
+    told += _table(("split", "rows", "first window ends", "last window ends", "last label"), rows)
     symbols = manifest.symbols
     told += [
         "",
@@ -108,7 +113,7 @@ def _data(manifest: Manifest, left_out: Mapping[str, int]) -> list[str]:
     ]
     if left_out:
         told += ["", "Rows that no split holds:", ""]
-        told += _table(("why", "rows"), [(name, f"{count:,}") for name, count in left_out.items()])
+        told += _table(("why", "rows"), [(name, f"{number:,}") for name, number in left_out.items()])
     return told
 
 
@@ -135,12 +140,13 @@ def feature_group(name: str) -> str:
 def _training(meta: ForecasterMeta, trials: int | None) -> list[str]:
     config = meta.config
     changed = config.model_dump(exclude_defaults=True)
-    settings = ", ".join(f"{name} {value}" for name, value in changed.items()) or "all defaults"
+    settings = ", ".join(f"{name} {value}" for name, value in changed.items()) or "none"
     told = [
         f"- Settings that differ from the defaults: {settings}.",
-        f"- Architecture: width {config.width}, {config.blocks} attention blocks of {config.heads} heads, LSTM of"
-        f" {config.lstm_units} units, dropout {config.dropout:g}, seed {config.seed}.",
-        f"- {len(meta.history)} epochs, the best by validation loss was epoch {meta.best_epoch}.",
+        f"- Architecture: width {config.width}, {count(config.blocks, 'attention block')} of"
+        f" {count(config.heads, 'head')}, LSTM of {count(config.lstm_units, 'unit')},"
+        f" dropout {config.dropout:g}, seed {config.seed}.",
+        f"- {count(len(meta.history), 'epoch')}, the best by validation loss was epoch {meta.best_epoch}.",
         f"- Environment: {', '.join(f'{name} {value}' for name, value in meta.environment.items())}.",
         f"- Training set {meta.training_set_id}, run {meta.run_id}.",
     ]
@@ -190,8 +196,13 @@ def _scores(manifest: Manifest) -> list[str]:
     ]
     told += _table(("forecast", *columns), rows)
     if best := metrics.get("against_best"):
-        told += ["", f"Of the best possible on this simulated market: {_short(best)}."]
+        told += ["", f"The best forecast of this simulated market is known. {_best(metrics, best)}"]
     return told
+
+
+def _best(metrics: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    area = _score(metrics.get("model") or {}, "auc_sign")
+    return f"AUC of the sign {area}; {known_best.in_words(best)}."
 
 
 def _files(manifest: Manifest) -> list[str]:

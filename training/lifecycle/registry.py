@@ -7,10 +7,8 @@ holds a lock until it has.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,6 +28,7 @@ from training.export.bundle import (
 )
 from training.export.manifest import Manifest
 from training.lifecycle.trials import count_trials
+from training.locks import waiting
 
 DECISIONS = "decisions.jsonl"
 _DECIDING = ".deciding.lock"
@@ -131,20 +130,16 @@ def deciding(home: Path) -> Iterator[None]:
         The lock cannot be taken.
     """
     path = Path(home) / MODELS_FOLDER / _DECIDING
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ledger.LedgerError(
-            f"nothing can be decided: {error.strerror or error}",
-            where=str(path),
-            remedy="free some space, or mend the folder's permissions",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            held.enter_context(waiting(path))
+        except OSError as error:
+            raise ledger.LedgerError(
+                f"nothing can be decided: {error.strerror or error}",
+                where=str(path),
+                remedy="free some space, or mend the folder's permissions",
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def champion_version(home: Path) -> str | None:

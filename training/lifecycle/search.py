@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ import yaml
 
 from training.data.training_set import TrainingSet
 from training.errors import TrainingError
-from training.files import write_atomically
+from training.files import remove_unless_held, write_atomically
 from training.lifecycle.run_config import training_set_config
 from training.lifecycle.search_space import Choice, SearchSpace, draw
 from training.lifecycle.study import SearchProgress, SearchSettings, Study
 from training.lifecycle.trials import Clock, Trial
+from training.locks import HeldError, at_once
 
 BEST_SETTINGS = Path("training") / "best_settings.yaml"
 """Run config of train_and_export with what the last search found best."""
@@ -47,6 +47,8 @@ class SearchResult:
         What it is made of.
     settings_file
         Run config of train_and_export with it.
+    already
+        How many of the trials had come to an end before, and were not tried again.
     """
 
     study: str
@@ -54,6 +56,7 @@ class SearchResult:
     best: Trial
     choice: Choice
     settings_file: Path
+    already: int = 0
 
     @property
     def gained(self) -> float | None:
@@ -103,12 +106,13 @@ def search(
     """
     study = Study(Path(home), data, settings, now, space or SearchSpace(), threads)
     with _alone(study.folder):
+        already = study.ended
         while study.ended < settings.trials:
             study.try_next(progress)
-        return _result(study)
+        return _result(study, already)
 
 
-def _result(study: Study) -> SearchResult:
+def _result(study: Study, already: int) -> SearchResult:
     """Return what was found, and write it down."""
     past = study.past()
     complete = [trial for trial in past if trial.state == "complete"]
@@ -122,7 +126,7 @@ def _result(study: Study) -> SearchResult:
     choice = draw(study.parameters, lambda name, _: best.details["parameters"][name])
     file = study.home / BEST_SETTINGS
     write_atomically(file, yaml.safe_dump(run_config(study.data, choice), sort_keys=False).encode())
-    return SearchResult(study.name, tuple(past), best, choice, file)
+    return SearchResult(study.name, tuple(past), best, choice, file, already)
 
 
 def run_config(data: TrainingSet, choice: Choice) -> dict[str, Any]:
@@ -135,15 +139,20 @@ def run_config(data: TrainingSet, choice: Choice) -> dict[str, Any]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a search's folder; released by the system if the process dies."""
+    """Hold a search's folder, and leave nothing of it but what is to go on.
+
+    Folders of other searches that nobody holds are of a former training set or of other settings: what one of them
+    lacks to go on is trained again, and its trials stand in the ledger.
+    """
+    for other in folder.parent.glob("[!.]*"):
+        if other != folder:
+            remove_unless_held(other)
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
+        with at_once(folder):
+            yield
+            shutil.rmtree(folder, ignore_errors=True)
+    except HeldError:
         raise SearchError(
             "the same search is running already", where=str(folder), remedy="wait for it, or stop it first"
         ) from None
-    finally:
-        os.close(descriptor)

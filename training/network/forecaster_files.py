@@ -136,7 +136,9 @@ def load_meta(workdir: Path) -> ForecasterMeta:
         return ForecasterMeta.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ForecasterError(
-            "there is no trained forecaster here", where=str(path), remedy="materialise `forecaster` first"
+            "there is no trained forecaster here",
+            where=str(path),
+            remedy="materialise `forecaster` first: klinecast run train_and_export",
         ) from error
     except ValidationError as error:
         raise ForecasterError(
