@@ -162,10 +162,12 @@ _load_formulas()
 _CATALOGUE.update({s.name: s for family in FAMILIES.values() for s in _listed(family)})
 
 _MODEL_FEATURES = (
-    "log_return_1", "log_return_5", "realised_vol_30", "natr_14", "bollinger_position_20_2", "bollinger_width_20_2",
+    "log_return_1", "log_return_5", "realised_vol_30", "log_realised_vol_30", "log_parkinson_vol_1",
+    "log_parkinson_vol_6", "log_parkinson_vol_50", "natr_14", "bollinger_position_20_2", "bollinger_width_20_2",
     "rsi_14", "ppo_hist_12_26_9", "stoch_k_14_3", "williams_r_14", "cci_20", "mfi_14", "adx_14", "aroon_osc_14",
     "roc_10", "ma_ratio_10_50", "volume_ratio_20", "vwap_distance_20", "cmf_20", "taker_imbalance",
-    "trade_size_ratio_20", "hour_sin", "hour_cos", "day_sin", "day_cos",
+    "trade_size_ratio_20", "hour_sin", "hour_cos", "hour_sin_2", "hour_cos_2", "hour_sin_3", "hour_cos_3",
+    "hour_sin_4", "hour_cos_4", "day_sin", "day_cos",
 )  # fmt: skip
 
 

@@ -226,3 +226,33 @@ def garman_klass_volatility(bar: Bar, n: int) -> Series:
     spread, body = log(bar.high / bar.low), log(bar.close / bar.open)
     estimate = spread * spread * 0.5 - body * body * (2.0 * math.log(2.0) - 1.0)
     return sqrt(maximum(rolling_mean(estimate, n), 0.0))
+
+
+VOLATILITY_FLOOR = 1e-6
+"""A hundredth of a basis point: what volatilities are raised to before a logarithm, where no price moved."""
+
+
+@feature(
+    "log_realised_vol_{n}",
+    text="ln of realised_vol_{n}, this at least 1e-6",
+    source="Corsi 2009 (HAR of logarithms)",
+    value_range=(math.log(VOLATILITY_FLOOR), None),
+    scale_free=True,
+    instances=((30,),),
+)
+def log_realised_volatility(bar: Bar, n: int) -> Series:
+    """Logarithm of the realised volatility of one bar."""
+    return log(maximum(realised_volatility(bar, n), VOLATILITY_FLOOR))
+
+
+@feature(
+    "log_parkinson_vol_{n}",
+    text="ln of parkinson_vol_{n}, this at least 1e-6",
+    source="Parkinson 1980, Corsi 2009",
+    value_range=(math.log(VOLATILITY_FLOOR), None),
+    scale_free=True,
+    instances=((1,), (6,), (50,)),
+)
+def log_parkinson_volatility(bar: Bar, n: int) -> Series:
+    """Logarithm of the volatility of one bar from its range."""
+    return log(maximum(parkinson_volatility(bar, n), VOLATILITY_FLOOR))

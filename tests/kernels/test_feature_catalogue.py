@@ -62,9 +62,32 @@ def test_specs():
 
 def test_model_features_are_free_of_scale():
     names = model_features()
-    assert 20 <= len(names) <= 30
+    assert 20 <= len(names) <= 40
     assert all(CATALOGUE[name].scale_free for name in names)
     assert {"taker_imbalance", "realised_vol_30"} <= set(names)
+
+
+def test_harmonics_of_the_day_and_logarithms_of_volatility():
+    panel = sample_panel(300, 3, seed=5)
+    values = dict(zip(default_features(), compute(panel).values, strict=True))
+    known = slice(CATALOGUE["log_realised_vol_30"].warmup, None)
+    np.testing.assert_allclose(
+        values["log_realised_vol_30"][known], np.log(values["realised_vol_30"][known]), rtol=1e-5
+    )
+    spread = np.log(panel.columns["high"] / panel.columns["low"]) ** 2 / (4 * np.log(2))
+    for n in (1, 6, 50):
+        mean = np.lib.stride_tricks.sliding_window_view(spread, n, axis=0).mean(axis=-1)
+        expected = np.log(np.maximum(np.sqrt(mean), 1e-6))
+        np.testing.assert_allclose(values[f"log_parkinson_vol_{n}"][n - 1 :], expected, rtol=1e-5)
+    turn = 2 * np.pi * (panel.open_time % 86_400_000) / 86_400_000
+    for k in (2, 3, 4):
+        for part, function in (("sin", np.sin), ("cos", np.cos)):
+            expected = np.broadcast_to(function(k * turn)[:, None], panel.columns["close"].shape)
+            np.testing.assert_allclose(values[f"hour_{part}_{k}"], expected, atol=1e-6)
+    for column in ("open", "high", "low", "close"):
+        panel.columns[column][...] = 7.0
+    still = compute(panel).values[default_features().index("log_parkinson_vol_6")][5:]
+    np.testing.assert_allclose(still, np.log(1e-6), rtol=1e-6, err_msg="no move has no logarithm")
 
 
 def test_features_fall_away_with_their_columns(monkeypatch):

@@ -62,13 +62,32 @@ def test_stretched_steps_cover_what_their_levels_say() -> None:
     assert np.abs(covered - LEVELS).max() < 0.02 < 0.1 < np.abs(before - LEVELS).max()
 
 
-def test_the_volatility_factor_has_the_least_squared_error() -> None:
-    rng = np.random.default_rng(4)
+def test_the_volatility_factor_makes_what_came_as_high_as_what_was_said() -> None:
+    """Forecasts of the centre of a lognormal, judged on rows that the factor was not fitted on."""
+    rng, half = np.random.default_rng(4), ROWS // 2
     said = np.exp(rng.normal(size=ROWS))
-    came = said * np.exp(rng.normal(0, 0.8, ROWS))
-    found = fit_volatility_factor(said, came)
-    errors = [((came - factor * said) ** 2).sum() for factor in (found, 0.99 * found, 1.01 * found)]
-    assert min(errors) == errors[0] and found > 1.1
+    came = said * np.exp(rng.normal(0, 0.5, ROWS))
+    found = fit_volatility_factor(said[:half], came[:half])
+    assert found == pytest.approx(np.exp(0.5**2 / 2), rel=0.02), "the mean of a lognormal over its centre"
+
+    def loss(factor: float) -> float:
+        r = came[:half] / (factor * said[:half])
+        return float((r - np.log(r) - 1).mean())
+
+    assert min(loss(found), loss(0.99 * found), loss(1.01 * found)) == loss(found)
+    assert (came[half:] / said[half:]).mean() == pytest.approx(found, rel=0.02)
+
+
+def test_one_wild_symbol_does_not_decide_the_volatility_factor() -> None:
+    """A tenth of the rows is a hundred times as wild, and forecast twice as high as it came."""
+    rng = np.random.default_rng(6)
+    wild = rng.random(ROWS) < 0.1
+    said = np.where(wild, 100.0, 1.0)
+    came = said * np.where(wild, 0.5, 1.2)
+    least_squares = (came * said).sum() / (said**2).sum()
+    assert fit_volatility_factor(said, came) == pytest.approx(1.13, abs=0.01)
+    assert least_squares < 0.51
+    assert fit_volatility_factor(np.zeros(3), np.ones(3)) == 1.0
 
 
 def test_few_rows_and_absent_volatility() -> None:
