@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         " ingested, and whole multiples of it; see forecaster.md. Unset: none.",
     )
     history_bars: int = Field(
-        default=8_000,
+        default=16_000,
         ge=500,
         le=5_000_000,
         description="Closed bars of history to hold per symbol and interval.",

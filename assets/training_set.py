@@ -101,7 +101,8 @@ def published_features(
     KernelError
         Of an interval nothing is published, or it cannot be joined.
     """
-    every = (model_features(), *[joined_features()] * (len(intervals) - 1))
+    times = open_latest(home, intervals[0]).open_time
+    every = (model_features(times), *[joined_features()] * (len(intervals) - 1))
     _require_groups(left_out, feature_groups([name for names in every for name in names]))
     wanted = [without_groups(names, left_out, keep=scales(names)) for names in every]
     own, *longer = [

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from kernels.catalogue import default_features, load_features, model_features
 from kernels.documentation import features_page
 from kernels.engine import engine_for
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _warm() -> int:
     started = time.perf_counter()
-    for names in (model_features(), default_features()):
+    for names in (model_features(), model_features(np.zeros(0, np.int64)), default_features()):
         engine_for(names)
     sys.stdout.write(f"kernels ready in {cache_folder()} after {time.perf_counter() - started:.1f} s\n")
     return 0

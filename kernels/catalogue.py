@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kernels import formulas
 from kernels.errors import KernelError
@@ -176,9 +180,24 @@ def default_features() -> tuple[str, ...]:
     return tuple(CATALOGUE)
 
 
-def model_features() -> tuple[str, ...]:
-    """Scale-free features that the forecaster is fed with."""
-    return _MODEL_FEATURES
+LONG_HISTORY_DAYS: Final = 90
+"""From here on a forecaster sees the finer waves of the day: in few days it would learn by heart when it was wild."""
+
+_DAY_MS: Final = 86_400_000
+_OF_LONG_HISTORIES: Final = frozenset(f"hour_{wave}_{k}" for wave in ("sin", "cos") for k in (2, 3, 4))
+
+
+def model_features(open_time: NDArray[np.int64] | None = None) -> tuple[str, ...]:
+    """Scale-free features that the forecaster is fed with.
+
+    Parameters
+    ----------
+    open_time
+        Of the bars that it learns from, ms, (T,); by default a long history.
+    """
+    if open_time is None or (len(open_time) and open_time[-1] - open_time[0] >= LONG_HISTORY_DAYS * _DAY_MS):
+        return _MODEL_FEATURES
+    return tuple(name for name in _MODEL_FEATURES if name not in _OF_LONG_HISTORIES)
 
 
 def joined_features() -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def trained(panel: Panel, config: ForecasterConfig, folder: Path) -> TrainingSet
     """Build a training set in `folder`/set and train into `folder`/forecaster."""
     from training.fitting.fit import train
 
-    block = compute(panel, available(model_features(), panel.columns))
+    block = compute(panel, available(model_features(panel.open_time), panel.columns))
     data = build_training_set(block, panel.columns["close"], panel.interval, config, folder / "set")
     train(data, config, folder / "forecaster")
     return data

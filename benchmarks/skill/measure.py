@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 def training_set_of(panel: Panel | SyntheticMarket, config: ForecasterConfig, folder: Path) -> TrainingSet:
     """Compute the forecaster's features of a panel, as far as its columns allow, and build the training set."""
-    block = compute(panel, available(model_features(), panel.columns))
+    block = compute(panel, available(model_features(panel.open_time), panel.columns))
     return build_training_set(block, panel.columns["close"], panel.interval, config, folder)
 
 

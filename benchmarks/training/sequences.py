@@ -204,7 +204,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _training_set(panel: Any, config: ForecasterConfig, folder: Path) -> TrainingSet:
-    block = compute(panel, available(model_features(), panel.columns))
+    block = compute(panel, available(model_features(panel.open_time), panel.columns))
     return build_training_set(block, panel.columns["close"], panel.interval, config, folder)
 
 

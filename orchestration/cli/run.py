@@ -81,19 +81,25 @@ def _run_in_process(
     from dagster import AssetKey, DagsterExecutionInterruptedError
 
     from orchestration.instance import dagster_home, open_instance
+    from orchestration.left_runs import end_left_runs, marked_as_alive, wait_for_places
 
     definitions = importlib.import_module(LOCATIONS[job]).defs
     try:
-        with open_instance(settings) as instance:
+        marks = dagster_home(settings) / "processes"
+        with open_instance(settings) as instance, marked_as_alive(marks) as tags:
             definition = definitions.resolve_job_def(job)
             require_fitting(job, definition, config or {})
+            end_left_runs(instance, marks)
+            wait_for_places(
+                instance, definition, lambda line: print(f"  {line}", file=sys.stderr, flush=True)
+            )
             wait_for_exchange()
             result = definition.execute_in_process(
                 instance=instance,
                 run_config={**(config or {}), **_QUIET},
                 asset_selection=None if assets is None else [AssetKey(name) for name in assets],
                 raise_on_error=False,
-                tags={"klinecast/started_from": "command line"},
+                tags=tags,
             )
     except DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None

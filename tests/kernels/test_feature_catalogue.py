@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from kernels.__main__ import main
-from kernels.catalogue import CATALOGUE, available, default_features, load_features, model_features, spec
+from kernels.catalogue import (
+    CATALOGUE,
+    LONG_HISTORY_DAYS,
+    available,
+    default_features,
+    load_features,
+    model_features,
+    spec,
+)
 from kernels.compute import compute
 from kernels.documentation import features_page
 from kernels.errors import KernelError, UnknownFeature
@@ -65,6 +73,17 @@ def test_model_features_are_free_of_scale():
     assert 20 <= len(names) <= 40
     assert all(CATALOGUE[name].scale_free for name in names)
     assert {"taker_imbalance", "realised_vol_30"} <= set(names)
+
+
+def test_of_a_short_history_the_forecaster_sees_one_wave_a_day():
+    day = 86_400_000
+    times = np.arange(0, LONG_HISTORY_DAYS * day + 1, day)
+    assert model_features(times) == model_features()
+    few = set(model_features(times[:-1]))
+    assert few == {
+        name for name in model_features() if name[-2:] not in ("_2", "_3", "_4") or "hour" not in name
+    }
+    assert {"hour_sin", "hour_cos"} <= few and model_features(times[:0]) == model_features(times[:2])
 
 
 def test_harmonics_of_the_day_and_logarithms_of_volatility():

@@ -197,7 +197,7 @@ def planted_set(
         bars=bars, symbols=PLANTED_SYMBOLS, seed=seed, interval=PLANTED_INTERVAL
     )
     settings = config.model_copy(update={"horizon": PLANTED_HORIZON, "volatility_feature": None})
-    block = compute(market, model_features())
+    block = compute(market, model_features(market.open_time))
     data = build_training_set(block, market.columns["close"], PLANTED_INTERVAL, settings, out)
     best = planted_p_up(market, seed=seed, horizon=PLANTED_HORIZON)
     test = data.rows["test"]
