@@ -15,7 +15,7 @@ from assets.clock import record_clock
 from assets.klines_checks import KlinesChecksConfig, klines_checks
 from assets.platform import Platform
 from assets.settings import current_settings
-from assets.store_checks import INTACT, intact
+from assets.store_checks import intact
 from market.store import GAP_SCHEMA, KlineStore
 from orchestration.definitions import defs as platform_location
 from tests.quality.test_consistency import END, MINUTE, simulated
