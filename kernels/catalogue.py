@@ -22,6 +22,7 @@ from kernels import formulas
 from kernels.errors import KernelError
 from kernels.generate import trace
 from kernels.layout import reach, warmup
+from kernels.panel import DAY_MS
 from kernels.registry import FAMILIES, Family, find_family, forget
 from kernels.series import BAR_COLUMNS, Graph
 
@@ -183,7 +184,6 @@ def default_features() -> tuple[str, ...]:
 LONG_HISTORY_DAYS: Final = 90
 """From here on a forecaster sees the finer waves of the day: in few days it would learn by heart when it was wild."""
 
-_DAY_MS: Final = 86_400_000
 _OF_LONG_HISTORIES: Final = frozenset(f"hour_{wave}_{k}" for wave in ("sin", "cos") for k in (2, 3, 4))
 
 
@@ -195,7 +195,7 @@ def model_features(open_time: NDArray[np.int64] | None = None) -> tuple[str, ...
     open_time
         Of the bars that it learns from, ms, (T,); by default a long history.
     """
-    if open_time is None or (len(open_time) and open_time[-1] - open_time[0] >= LONG_HISTORY_DAYS * _DAY_MS):
+    if open_time is None or (len(open_time) and open_time[-1] - open_time[0] >= LONG_HISTORY_DAYS * DAY_MS):
         return _MODEL_FEATURES
     return tuple(name for name in _MODEL_FEATURES if name not in _OF_LONG_HISTORIES)
 

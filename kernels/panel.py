@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from kernels.errors import BadPanel
 from kernels.series import BAR_COLUMNS, CLOCK_COLUMNS
 
-_DAY_MS = 86_400_000
-_MONDAY_MS = 4 * _DAY_MS  # 1970-01-05
+DAY_MS = 86_400_000
+_MONDAY_MS = 4 * DAY_MS  # 1970-01-05
 
 
 class PanelLike(Protocol):
@@ -115,8 +115,8 @@ def clock_values(open_time: NDArray[np.int64], names: Sequence[str]) -> NDArray[
     with the length of the array, and a stream passes one bar where a batch passes thousands.
     """
     result = np.empty((max(len(names), 1), len(open_time)))
-    day_part = (open_time % _DAY_MS) / _DAY_MS
-    weekday = ((open_time - _MONDAY_MS) // _DAY_MS % 7) / 7.0
+    day_part = (open_time % DAY_MS) / DAY_MS
+    weekday = ((open_time - _MONDAY_MS) // DAY_MS % 7) / 7.0
     sources = dict(zip(CLOCK_COLUMNS, (day_part, day_part, weekday, weekday), strict=True))
     for row, name in enumerate(names):
         function = math.sin if name.endswith("sin") else math.cos

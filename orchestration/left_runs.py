@@ -6,15 +6,13 @@ pools stay taken: the next run would wait for them for ever, at full speed and w
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.alive import is_gone, marked_as_alive
 from assets.interrupts import interrupted
 
 if TYPE_CHECKING:
@@ -27,17 +25,10 @@ _TOLD_EVERY_S = 10.0
 
 
 @contextmanager
-def marked_as_alive(folder: Path) -> Iterator[dict[str, str]]:
-    """Give the tags of a run in this process; while it lives, it holds a lock on the file that they name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
-    descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield {STARTED_FROM: COMMAND_LINE, _PROCESS: f"{platform.node()}/{mark.name}"}
-    finally:
-        mark.unlink(missing_ok=True)
-        os.close(descriptor)
+def tagged_as_alive(folder: Path) -> Iterator[dict[str, str]]:
+    """Give the tags of a run in this process, which is known to live while this lasts."""
+    with marked_as_alive(folder) as process:
+        yield {STARTED_FROM: COMMAND_LINE, _PROCESS: process}
 
 
 def end_left_runs(instance: DagsterInstance, folder: Path) -> list[str]:
@@ -52,7 +43,7 @@ def end_left_runs(instance: DagsterInstance, folder: Path) -> list[str]:
     from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
     running = RunsFilter(statuses=list(NOT_FINISHED_STATUSES), tags={STARTED_FROM: COMMAND_LINE})
-    left = [run for run in instance.get_runs(running) if _is_left(run.tags.get(_PROCESS, ""), folder)]
+    left = [run for run in instance.get_runs(running) if is_gone(run.tags.get(_PROCESS, ""), folder)]
     for run in left:
         instance.report_run_failed(
             run, "its process has ended without a word: killed, or the machine went down"
@@ -60,27 +51,6 @@ def end_left_runs(instance: DagsterInstance, folder: Path) -> list[str]:
     for run_id in {*(run.run_id for run in left), *_ended_holders(instance)}:
         instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return [run.run_id for run in left]
-
-
-def _is_left(process: str, folder: Path) -> bool:
-    """Tell whether a process of this machine is gone; of another machine's nothing is known here."""
-    node, _, mark = process.rpartition("/")
-    if process and node != platform.node():
-        return False
-    if not mark or "/" in mark:  # a run of a version that kept no marks
-        return True
-    try:
-        descriptor = os.open(folder / mark, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    (folder / mark).unlink(missing_ok=True)
-    return True
 
 
 def _ended_holders(instance: DagsterInstance) -> set[str]:

@@ -81,12 +81,12 @@ def _run_in_process(
     from dagster import AssetKey, DagsterExecutionInterruptedError
 
     from orchestration.instance import dagster_home, open_instance
-    from orchestration.left_runs import end_left_runs, marked_as_alive, wait_for_places
+    from orchestration.left_runs import end_left_runs, tagged_as_alive, wait_for_places
 
     definitions = importlib.import_module(LOCATIONS[job]).defs
     try:
         marks = dagster_home(settings) / "processes"
-        with open_instance(settings) as instance, marked_as_alive(marks) as tags:
+        with open_instance(settings) as instance, tagged_as_alive(marks) as tags:
             definition = definitions.resolve_job_def(job)
             require_fitting(job, definition, config or {})
             end_left_runs(instance, marks)

@@ -25,9 +25,9 @@ import sys
 from assets.settings import load_settings
 from orchestration.definitions import defs
 from orchestration.instance import dagster_home, open_instance
-from orchestration.left_runs import marked_as_alive
+from orchestration.left_runs import tagged_as_alive
 settings = load_settings()
-with open_instance(settings) as instance, marked_as_alive(dagster_home(settings) / "processes") as tags:
+with open_instance(settings) as instance, tagged_as_alive(dagster_home(settings) / "processes") as tags:
     run = instance.create_run_for_job(defs.resolve_job_def("ingest"), tags=tags)
     instance.event_log_storage.claim_concurrency_slot("exchange_api", run.run_id, "klines")
     print(run.run_id, flush=True)
