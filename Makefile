@@ -19,9 +19,9 @@ help:  ## Show the targets
 env: $(STAMP)  ## Build .venv from the lock
 
 $(STAMP): requirements/dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "klinecast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
-		       "Set PYTHON, as in: make env PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "klinecast needs Python 3.11, 3.12 or 3.13 (there is no TensorFlow for 3.14 yet);" \
+		       "$(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON, as in: make env PYTHON=python3.13" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from assets.errors import SettingsError
+from assets.errors import GivenValueError
 from assets.home import Home
 from assets.settings import load_settings
 from assets.source import claimed_source
@@ -24,14 +24,14 @@ def read_symbols(text: str | None, option: str = "--symbols") -> list[str] | Non
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         If there is no name between the commas, one that is no text, or one that no symbol is written like; what is
         meant by it is named.
     """
     names = _names(text, option, "BTCUSDT,ETHUSDT")
     for name in names or ():
         if not name.isprintable() or any(letter.isspace() for letter in name):
-            raise SettingsError(
+            raise GivenValueError(
                 f"{name!a} is no symbol",
                 where=option,
                 remedy="write symbols as the exchange does, separated by commas, such as BTCUSDT,ETHUSDT",
@@ -47,9 +47,15 @@ def _require_spelling(names: list[str], option: str) -> None:
     odd = [name for name in names if spelled(name, unified=unified) != name]
     known = _known_symbols() if odd else set()
     for name in odd:
+        if name not in known and (name == "all" or name.lower().startswith("top:")):
+            raise GivenValueError(
+                f"{name!r} is no symbol",
+                where=option,
+                remedy=f"name symbols, or leave {option} out for all; all and top:N are values of KLINECAST_SYMBOLS",
+            )
         if name not in known:
             near = near_matches(name, known) or [spelled(name, unified=unified)]
-            raise SettingsError(
+            raise GivenValueError(
                 f"{name!r} is not how symbols are written here",
                 where=option,
                 remedy=spelling_hint(near, unified=unified),
@@ -69,7 +75,7 @@ def known_symbols(store: KlineStore) -> set[str]:
     return {*store.universe()["symbol"], *store.spans()["symbol"]}
 
 
-class UnknownNamesError(SettingsError):
+class UnknownNamesError(GivenValueError):
     """Names that a home holds nothing of."""
 
 
@@ -131,23 +137,28 @@ def read_intervals(text: str | None, option: str = "--intervals") -> list[str] |
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         If one of them is unknown or cannot be stored, or if there is none between the commas.
     """
     names = _names(text, option, "1m,15m")
-    for name in names or ():
-        try:
-            interval_ms(name)
-        except MarketError as error:
-            raise SettingsError(error.what, where=option, remedy=error.remedy) from None
+    require_intervals(names or (), option)
     return names
 
 
+def require_intervals(names: Iterable[str], where: str) -> None:
+    """Refuse intervals that are unknown or cannot be stored, with a `GivenValueError` that says where they stand."""
+    for name in names:
+        try:
+            interval_ms(name)
+        except MarketError as error:
+            raise GivenValueError(error.what, where=where, remedy=error.remedy) from None
+
+
 def read_interval(text: str, option: str = "--interval") -> str:
-    """Read one interval; raises `SettingsError` as `read_intervals` does, or if there are several."""
+    """Read one interval; raises `GivenValueError` as `read_intervals` does, or if there are several."""
     names = read_intervals(text, option) or []
     if len(names) != 1:
-        raise SettingsError(f"{text!r} is not one interval", where=option, remedy="give a single one")
+        raise GivenValueError(f"{text!r} is not one interval", where=option, remedy="give a single one")
     return names[0]
 
 
@@ -156,7 +167,7 @@ def read_time(text: str | None, option: str) -> int | None:
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         If it is neither.
     """
     if text is None:
@@ -164,7 +175,7 @@ def read_time(text: str | None, option: str) -> int | None:
     try:
         return parse_time(text)
     except (MarketError, OverflowError):
-        raise SettingsError(
+        raise GivenValueError(
             f"{text!a} is no time",
             where=option,
             remedy="give ISO 8601, such as 2026-01-31 or 2026-01-31T12:00, or ms since the epoch; both are UTC",
@@ -176,12 +187,12 @@ def read_span(start: str | None, end: str | None) -> tuple[int | None, int | Non
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         If one of them is no time, or the end is not after the start.
     """
     first, last = read_time(start, "--start"), read_time(end, "--end")
     if first is not None and last is not None and first >= last:
-        raise SettingsError(
+        raise GivenValueError(
             f"there is no time between {start} and {end}",
             where="--start and --end",
             remedy="give an end after the start, or leave one of them out",
@@ -189,9 +200,9 @@ def read_span(start: str | None, end: str | None) -> tuple[int | None, int | Non
     return first, last
 
 
-def future_start(start: int, now: int, option: str) -> SettingsError:
+def future_start(start: int, now: int, option: str) -> GivenValueError:
     """Return the error for a first open time that has not come yet."""
-    return SettingsError(
+    return GivenValueError(
         f"{utc(start)} is in the future: it is {utc(now)}",
         where=option,
         remedy="give the open time of the first bar that is wanted",
@@ -203,7 +214,7 @@ def _names(text: str | None, option: str, example: str) -> list[str] | None:
         return None
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise SettingsError(
+        raise GivenValueError(
             f"{text!a} names nothing", where=option, remedy=f"give names separated by commas: {example}"
         )
     return names

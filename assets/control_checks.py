@@ -13,8 +13,9 @@ from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.skill import found_of_own_market
 from assets.turns import turn_at
-from training.controls.run import CONTROLS, LEAST_SHARE, ControlsReport, in_words, run_controls
+from training.controls.run import CONTROLS, LEAST_SHARE, ControlsReport, run_controls
 from training.controls.verdicts import NoSkill
+from training.controls.words import in_words
 
 SHUFFLED, WALK, PLANTED = (
     "shuffled_labels_give_no_skill",
@@ -66,8 +67,8 @@ def forecaster_controls(
     context: dg.AssetCheckExecutionContext, config: ControlsForm, platform: Platform
 ) -> Iterator[dg.AssetCheckResult]:
     """Train on data whose best forecast is known, and hold what comes out against it; goes on where it was stopped."""
-    report = _report(context, platform)
-    words = in_words(report, config.least_share)
+    report = _report(context, platform, config.least_share)
+    words = in_words(report)
     for name, verdict in ((SHUFFLED, report.shuffled_labels), (WALK, report.random_walk)):
         if verdict is not None:
             yield _result(name, verdict.passed, words[name], _figures(verdict))
@@ -77,7 +78,7 @@ def forecaster_controls(
 
 
 @explained
-def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> ControlsReport:
+def _report(context: dg.AssetCheckExecutionContext, platform: Platform, least_share: float) -> ControlsReport:
     data, folder = judged_forecaster(platform.home)
     own = found_of_own_market(folder) if len(data.rows["train"]) >= LEAST_WINDOWS else None
     at, what = 0, ""
@@ -96,6 +97,7 @@ def _report(context: dg.AssetCheckExecutionContext, platform: Platform) -> Contr
             data.manifest.config,
             folder,
             own_share=own,
+            least_share=least_share,
             progress=begun,
             training=lambda p: progress.update(at + p.done / p.total, len(CONTROLS), f"{what}: {p}"),
         )

@@ -21,6 +21,10 @@ class SettingsError(AssetError):
     """A setting that cannot be used."""
 
 
+class GivenValueError(SettingsError):
+    """A value that cannot be used, given for one command or run: on its command line, or in its run config."""
+
+
 class SourceMismatchError(AssetError):
     """Bars of two exchanges must not meet in one store."""
 

@@ -9,8 +9,13 @@ from typing import ParamSpec, TypeVar
 
 import dagster as dg
 
+from assets.errors import GivenValueError
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+GIVEN = "wrong_value_given"
+"""Metadata of a failure: a value that was given for this run is wrong; the command line has a code for that."""
 
 
 def is_explained(error: BaseException) -> bool:
@@ -44,6 +49,8 @@ def explained(body: Callable[P, R]) -> Callable[P, R]:
 
 def _failure(error: Exception) -> dg.Failure:
     facts = {name: str(getattr(error, name)) for name in ("what", "where", "remedy")}
+    if isinstance(error, GivenValueError):
+        facts[GIVEN] = "yes"
     return dg.Failure(description=str(error), metadata=facts, allow_retries=False)
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import ValidationError, create_model
 
-from assets.errors import SettingsError
+from assets.errors import GivenValueError
 from assets.forms import form_fields
 from training.config import ForecasterConfig
 
-ForecasterForm = create_model("ForecasterForm", __base__=dg.Config, **form_fields(ForecasterConfig))
-ForecasterForm.__doc__ = (
-    "What the forecaster sees, predicts and is made of; the defaults are ForecasterConfig's."
-)
+_Settings = create_model("_Settings", __base__=dg.Config, **form_fields(ForecasterConfig))
+
+
+class ForecasterForm(_Settings):  # type: ignore[valid-type,misc]
+    """What the forecaster sees, predicts and is made of; the defaults are ForecasterConfig's."""
+
+    def check(self) -> None:
+        """Refuse values that contradict each other."""
+        forecaster_config(self)
 
 
 def forecaster_config(form: dg.Config) -> ForecasterConfig:
@@ -20,15 +25,15 @@ def forecaster_config(form: dg.Config) -> ForecasterConfig:
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         When values contradict each other, with what is wrong.
     """
     try:
         return ForecasterConfig(**form.model_dump(include=set(ForecasterConfig.model_fields)))
     except ValidationError as error:
         first = error.errors()[0]
-        raise SettingsError(
+        raise GivenValueError(
             f"these forecaster settings cannot be used: {first['msg'].removeprefix('Value error, ')}",
-            where="the run config of training_set",
-            remedy="change the values in the launchpad; docs/forecaster.md says what each means",
+            where="ops.training_set.config in the run config",
+            remedy="change the values; docs/forecaster.md says what each means",
         ) from None

@@ -10,8 +10,11 @@ from assets.clock import recorded_clock
 from assets.errors import NotMadeYetError
 from assets.exchange_process import exchange_for
 from assets.settings import Settings, current_settings
+from assets.source import claimed_source
 from assets.state_files import require_home
-from market.store import KlineStore
+from market.store import VIEWS, KlineStore
+
+__all__ = ["VIEWS", "Home"]
 
 
 class Home:
@@ -38,7 +41,8 @@ class Home:
         """Tell whether this home has a klines store, without making anything."""
         home = self.settings.home
         here = (home / "klines.sqlite3").is_file() or (home / "klines" / "store.json").is_file()
-        return here or (self.settings.database is not None and recorded_clock(home) is not None)
+        # A database is not asked: the first ingest claims its source once the tables are there, before it fetches.
+        return here or (self.settings.database is not None and claimed_source(home) is not None)
 
     @contextmanager
     def existing_store(self) -> Iterator[KlineStore]:
@@ -71,14 +75,14 @@ class Home:
         Raises
         ------
         NotMadeYetError
-            Before the first ingest.
+            Before the first ingest has come to its end.
         """
         clock = recorded_clock(self.settings.home)
         if clock is None:
             raise NotMadeYetError(
-                "no bars have been ingested yet",
+                "no ingest has come to its end here yet",
                 where=f"KLINECAST_HOME = {self.settings.home}",
-                remedy="materialise `universe` and `klines` first: klinecast run ingest",
+                remedy="materialise `universe` and `klines` first: klinecast run ingest fetches what is missing",
             )
         return clock.now_ms()
 

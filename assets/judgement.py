@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field, create_model
 
-from assets.errors import NotMadeYetError, SettingsError
+from assets.errors import GivenValueError, NotMadeYetError
 from assets.failures import explained
 from assets.forms import form_fields
 from assets.metadata import line_plot, table
@@ -54,6 +54,10 @@ class JudgementForm(_Settings):  # type: ignore[valid-type,misc]
     again: bool = Field(
         default=False, description="Judge again although the same judgement is there, by the same code."
     )
+
+    def check(self) -> None:
+        """Refuse baselines that there are not."""
+        _settings(self)
 
 
 @dg.asset(
@@ -152,9 +156,9 @@ def _judged(
 def _settings(form: JudgementForm) -> JudgementSettings:
     unknown = [name for name in form.baselines if name not in BASELINES]
     if unknown:
-        raise SettingsError(
+        raise GivenValueError(
             f"there is no baseline {', '.join(unknown)}",
-            where="the run config of judgement",
+            where="ops.judgement.config.baselines in the run config",
             remedy=f"choose among {', '.join(BASELINES)}",
         )
     given = form.model_dump(include=set(JudgementSettings.model_fields))

@@ -1,6 +1,7 @@
 """Asset `klines`: the closed bars of every followed symbol and interval, as the exchange gave them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -8,9 +9,10 @@ import polars as pl
 from pydantic import Field
 
 from assets.archives import archive_host, archive_metadata, archive_summary
-from assets.choices import future_start
+from assets.choices import future_start, require_intervals
 from assets.clock import record_clock
 from assets.completeness import SPEC, completeness
+from assets.errors import GivenValueError
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
@@ -19,7 +21,7 @@ from assets.request_priority import request_priority
 from assets.source import builtin_info, claim_source
 from market.errors import MarketError
 from market.intervals import floor_time, interval_ms
-from market.klines import STORED_SCHEMA
+from market.klines import MEANINGS, STORED_SCHEMA
 from market.wording import count
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ class KlinesConfig(dg.Config):
         default=None, description="First open time, ms UTC; unset: KLINECAST_HISTORY_BARS before now."
     )
     end_time: int | None = Field(default=None, description="Open times before this, ms UTC; unset: now.")
+
+    def check(self) -> None:
+        """Refuse intervals that there are not."""
+        require_intervals(self.intervals, "ops.klines.config.intervals in the run config")
 
 
 @dg.asset(
@@ -80,20 +86,21 @@ def klines(
         # A host that has answered; a mistyped URL claims nothing.
         claim_source(platform.home, url, settings.market)
         followed = symbols or platform.tracked_symbols(store)
-        filled = backfill_sync(
-            url,
-            archive_host(settings, url),
-            store,
-            followed,
-            intervals,
-            start=_starts(config, intervals, settings.history_bars, now),
-            end=config.end_time,
-            progress=lambda told: _show(told, progress),
-            derive=settings.derive,
-            now=now,
-            market=settings.market,
-            priority=request_priority(store.spans(), followed, intervals, now),
-        )
+        with _naming_unknown(symbols, store):
+            filled = backfill_sync(
+                url,
+                archive_host(settings, url),
+                store,
+                followed,
+                intervals,
+                start=_starts(config, intervals, settings.history_bars, now),
+                end=config.end_time,
+                progress=lambda told: _show(told, progress),
+                derive=settings.derive,
+                now=now,
+                market=settings.market,
+                priority=request_priority(store.spans(), followed, intervals, now),
+            )
         report, files = filled.ingest, filled.archives
         rolled = store.roll(floor_time(now - HOT_MS, "1d"))
         compacted = store.compact(now - HOT_MS, least_files=COMPACTED_FILES)
@@ -107,6 +114,24 @@ def klines(
         context.log.warning(f"{missed.path}: {missed.error}")
     context.log.info(f"{filled}; {rolled}; {compacted}")
     return dg.MaterializeResult(metadata=_metadata(filled, spans), check_results=[completeness(report)])
+
+
+@contextmanager
+def _naming_unknown(given: Sequence[str], store: "KlineStore") -> Iterator[None]:
+    """Say of symbols that the exchange does not have, and nothing is stored of, that they were given for this run.
+
+    The exchange alone knows its symbols; archives may have those that it has no more.
+    """
+    from market.client_errors import UnknownSymbolError
+
+    try:
+        yield
+    except UnknownSymbolError as error:
+        if not given or set(given) & set(store.spans()["symbol"]):
+            raise
+        raise GivenValueError(
+            error.what, where="symbols of klines (--symbols)", remedy=error.remedy
+        ) from None
 
 
 def _show(told: "Progress", progress: StepProgress) -> None:
@@ -138,12 +163,19 @@ def _failed(report: "IngestReport") -> str:
     return f" {failed:,} of {of:,} series FAILED;" if failed else ""
 
 
+def _looked_again(report: "IngestReport") -> str:
+    """Say how many bars that were known to be absent are still not there, if any were looked for."""
+    again = report.total("still_absent")
+    return f" {again:,} looked for again and still absent," if again else ""
+
+
 _FIRST_COLUMNS = (
     "symbol",
     "kline_interval",
     "inserted",
     "derived",
     "gaps",
+    "still_absent",
     "refused",
     "failed",
     "pending",
@@ -181,10 +213,11 @@ def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
     return {
         "summary": f"{count(filled.inserted + report.total('derived'), 'bar')} new{archive_summary(files)},"
         f" {int(spans['rows'].sum()):,} held;"
-        f" {report.total('gaps'):,} newly ledgered as absent, {report.total('refused'):,} refused;{_failed(report)}"
+        f" {report.total('gaps'):,} newly ledgered as absent,{_looked_again(report)}"
+        f" {report.total('refused'):,} refused;{_failed(report)}"
         f" {count(report.requests, 'request')}",
         "dagster/row_count": int(spans["rows"].sum()),
-        "dagster/column_schema": column_schema(pl.DataFrame(schema=STORED_SCHEMA)),
+        "dagster/column_schema": column_schema(STORED_SCHEMA, MEANINGS),
         "exchange_time": utc(report.now),
         "inserted": filled.inserted,
         "derived": report.total("derived"),
@@ -192,6 +225,7 @@ def _metadata(filled: "BackfillReport", spans: pl.DataFrame) -> dict[str, Any]:
         "revised": report.total("updated") + files.total("updated"),
         "refused": report.total("refused") + files.total("refused"),
         "gaps": report.total("gaps"),
+        "still_absent": report.total("still_absent"),
         "requests": report.requests,
         "weight": report.weight,
         "bars_per_second": filled.inserted / max(filled.seconds, 1e-9),

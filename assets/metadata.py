@@ -33,10 +33,13 @@ def table(frame: pl.DataFrame, rows: int = 50) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join([head, rule, *body, *more]))
 
 
-def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
-    """Describe the columns of a frame."""
+def column_schema(schema: Mapping[str, pl.DataType], meanings: Mapping[str, str]) -> dg.TableSchema:
+    """Describe the columns of a table: name, type, and what each holds."""
     return dg.TableSchema(
-        columns=[dg.TableColumn(name=name, type=str(dtype)) for name, dtype in frame.schema.items()]
+        columns=[
+            dg.TableColumn(name=name, type=str(dtype), description=meanings[name])
+            for name, dtype in schema.items()
+        ]
     )
 
 

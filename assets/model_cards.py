@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assets.forecaster_runs import judged_run
 from assets.model_state import judgement_folder, training_set_folder
@@ -18,6 +18,9 @@ from training.lifecycle.model_card import CARD_FILE, render_card
 from training.lifecycle.registry import find_model
 from training.lifecycle.trials import count_trials
 from training.network.forecaster_files import ForecasterMeta, load_meta
+
+if TYPE_CHECKING:
+    from training.controls.run import ControlsReport
 
 
 def publish_card(home: Path, bundle: Path) -> Manifest:
@@ -53,6 +56,13 @@ def card_text(home: Path, version: str) -> str:
     return _written(home, bundle, manifest, trials=None)
 
 
+def checks_in_words(home: Path, bundle: Path) -> str:
+    """Say what is known of the checks of a bundle's forecaster: passed, let pass by a limit, or not run."""
+    from training.controls.words import outcome_in_words  # TensorFlow: not for those who only look
+
+    return outcome_in_words(_controls_report(home, _meta(bundle)))
+
+
 def _written(home: Path, bundle: Path, manifest: Manifest, *, trials: int | None) -> str:
     meta = _meta(bundle)
     findings = {"Controls": _controls(home, meta), "Judgement": _judgement(home, meta)}
@@ -70,13 +80,20 @@ def _market(home: Path) -> str | None:
 
 def _controls(home: Path, meta: ForecasterMeta | None) -> list[str]:
     """Return what the controls beside the forecaster found, while its run is kept."""
+    if (found := _controls_report(home, meta)) is None:
+        return []
+    from training.controls.words import in_words  # likewise
+
+    return list(in_words(found).values())
+
+
+def _controls_report(home: Path, meta: ForecasterMeta | None) -> ControlsReport | None:
     folder = judged_run(home, meta.weights_sha256) if meta else None
     if folder is None:
-        return []
-    from training.controls.run import in_words, read_controls  # TensorFlow: not for those who only look
+        return None
+    from training.controls.run import read_controls  # likewise
 
-    found = read_controls(folder)
-    return list(in_words(found).values()) if found else []
+    return read_controls(folder)
 
 
 def _judgement(home: Path, meta: ForecasterMeta | None) -> list[str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from assets.errors import GivenValueError
 from assets.home import Home
 from assets.model_cards import card_text
 from training.lifecycle.registry import (
     Decision,
     ModelEntry,
+    NoSuchVersionError,
     find_model,
     list_models,
     read_decisions,
@@ -29,10 +33,11 @@ def model(home: Home, version: str) -> ModelEntry:
 
     Raises
     ------
-    BundleError
+    GivenValueError
         There is no such version.
     """
-    return find_model(home.settings.home, version)
+    with _as_given():
+        return find_model(home.settings.home, version)
 
 
 def decisions(home: Home) -> list[Decision]:
@@ -45,10 +50,11 @@ def card(home: Home, version: str) -> str:
 
     Raises
     ------
-    BundleError
+    GivenValueError
         There is no such version.
     """
-    return card_text(home.settings.home, version)
+    with _as_given():
+        return card_text(home.settings.home, version)
 
 
 def choose(home: Home, version: str) -> Decision:
@@ -57,9 +63,21 @@ def choose(home: Home, version: str) -> Decision:
     Raises
     ------
     BundleError
-        There is no such version, or its files are not those that were published; nothing was changed.
+        Its files are not those that were published; nothing was changed.
+    GivenValueError
+        There is no such version.
     """
-    return use_model(home.home, version, at=home.now_ms(), by=f"{getpass.getuser()} on the command line")
+    with _as_given():
+        return use_model(home.home, version, at=home.now_ms(), by=f"{getpass.getuser()} on the command line")
+
+
+@contextmanager
+def _as_given() -> Iterator[None]:
+    """Say of a version that is not there that it was given on the command line."""
+    try:
+        yield
+    except NoSuchVersionError as error:
+        raise GivenValueError(error.what, where=error.where, remedy=error.remedy) from None
 
 
 def scores(entry: ModelEntry) -> dict[str, Any]:

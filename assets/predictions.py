@@ -8,6 +8,7 @@ import polars as pl
 from assets.failures import explained
 from assets.metadata import column_schema, table, utc
 from assets.platform import Platform
+from market.store.tables import PREDICTION_MEANINGS
 from market.wording import count
 from serving.cache import open_cache
 from serving.sweep import SweepReport, sweep
@@ -37,7 +38,7 @@ def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
         metadata={
             "summary": _in_words(report),
             "dagster/row_count": report.frame.height,
-            "dagster/column_schema": column_schema(report.frame),
+            "dagster/column_schema": column_schema(report.frame.schema, PREDICTION_MEANINGS),
             "open_time": utc(report.open_time),
             "bars_behind_the_exchange": report.staleness_bars,
             "new_rows": report.rows_inserted,

@@ -13,12 +13,12 @@ from assets.forms import form_fields
 from assets.metadata import table
 from assets.model_bars import bars_for
 from assets.model_bundle import newest_bundle
-from assets.model_cards import publish_card
+from assets.model_cards import checks_in_words, publish_card
 from assets.platform import Platform
 from assets.progress import StepProgress
 from assets.wording import utc
 from training.lifecycle.promotion import PromotionSettings, promote
-from training.lifecycle.registry import Decision, champion_manifest, list_models
+from training.lifecycle.registry import Decision, champion_manifest, champion_version, list_models
 
 _Settings = create_model("_Settings", __base__=dg.Config, **form_fields(PromotionSettings))
 
@@ -48,7 +48,7 @@ def champion(
             remedy="materialise `onnx_model` first: klinecast run train_and_export",
         )
     with StepProgress(context, "promotion", "models") as progress:
-        progress.say(f"holding {challenger.name} against the champion, on bars that neither has seen")
+        progress.say(_beginning(challenger.name, champion_version(home)))
         manifest = publish_card(home, challenger)
         decision = promote(
             home,
@@ -56,10 +56,20 @@ def champion(
             bars_for(platform, [manifest, champion_manifest(home)]),
             now=platform.now_ms,
             by=f"asset champion, run {context.run_id[:8]}",
+            checks=checks_in_words(home, challenger),
             settings=PromotionSettings(**config.model_dump()),
         )
     context.log.info(decision.words)
     return dg.MaterializeResult(metadata=_metadata(home, decision))
+
+
+def _beginning(challenger: str, champion: str | None) -> str:
+    """Say what is about to be done."""
+    if champion is None:
+        return f"{challenger}: there is no champion yet to hold it against"
+    if champion == challenger:
+        return f"{challenger} is the champion already"
+    return f"holding {challenger} against the champion, {champion}, on bars that neither has seen"
 
 
 def _metadata(home: Path, decision: Decision) -> dict[str, Any]:

@@ -21,6 +21,8 @@ _WORD = r"[^\W_]+"
 _NAME = rf"{_WORD}(/{_WORD}(:{_WORD}(-{_WORD})*)?|_\d{{6}})?"  # BTCUSDT, BTCUSDT_260327, ccxt's BTC/USDT:USDT
 _NAMES = re.compile(rf"{_NAME}(,{_NAME})*")
 _RANKED = re.compile(r"all|top:[1-9]\d*")
+_NEARLY_RANKED = re.compile(r"top[-_=]?([1-9]\d*)")
+_NO_NAMES = re.compile(r"(^|,)(all|top:[^,]*)(,|$)")  # a rank that is none, or that does not stand alone
 
 
 def folder(value: Path) -> Path:
@@ -63,8 +65,14 @@ def selection(value: str) -> str:
     written = ",".join(spelled(name, unified="/" in name) for name in compact.split(","))
     if written == compact and _NAMES.fullmatch(compact):
         return compact
-    hint = f"did you mean {written}? " if _NAMES.fullmatch(written) else ""
+    meant = _meant_rank(compact) or (written if _NAMES.fullmatch(written) else None)
+    hint = f"did you mean {meant}? " if meant and not _NO_NAMES.search(compact.lower()) else ""
     raise ValueError(f"{hint}allowed: all, top:N with N >= 1, or names in capitals separated by commas")
+
+
+def _meant_rank(text: str) -> str | None:
+    found = _NEARLY_RANKED.fullmatch(text.lower())
+    return f"top:{found[1]}" if found else None
 
 
 def intervals(value: Any) -> tuple[str, ...] | None:

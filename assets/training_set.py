@@ -7,7 +7,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from assets.errors import SettingsError
+from assets.choices import require_intervals
+from assets.errors import GivenValueError
 from assets.failures import explained
 from assets.forecaster_config import ForecasterForm, forecaster_config
 from assets.forecaster_runs import begun_not_ended
@@ -25,7 +26,7 @@ from training.data.feature_choice import feature_groups, scales, without_groups
 from training.errors import TrainingSetError
 
 
-class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
+class TrainingSetForm(ForecasterForm):
     """The forecaster's settings, and whether an interrupted training goes on."""
 
     continue_unfinished: bool = Field(
@@ -43,6 +44,11 @@ class TrainingSetForm(ForecasterForm):  # type: ignore[valid-type,misc]
         description="Groups of features (docs/features.md) that the forecaster does not see, such as clock; the feature"
         " that scales the targets stays.",
     )
+
+    def check(self) -> None:
+        """Refuse values that contradict each other, and intervals that there are not."""
+        super().check()
+        require_intervals(self.intervals, "ops.training_set.config.intervals in the run config")
 
 
 @dg.asset(
@@ -96,7 +102,7 @@ def published_features(
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         There is no such group among the features.
     KernelError
         Of an interval nothing is published, or it cannot be joined.
@@ -114,9 +120,9 @@ def published_features(
 def _require_groups(left_out: tuple[str, ...], known: tuple[str, ...]) -> None:
     for group in left_out:
         if group not in known:
-            raise SettingsError(
+            raise GivenValueError(
                 f"there is no group {group!r} among the features of the forecaster",
-                where="left_out_groups in the run config of training_set",
+                where="ops.training_set.config.left_out_groups in the run config",
                 remedy=f"leave out some of: {', '.join(known)}",
             )
 

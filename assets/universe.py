@@ -21,9 +21,8 @@ from market.wording import count
 @explained
 def universe(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     """The symbols that `KLINECAST_SYMBOLS` selects at the exchange, by 24h quote volume."""
-    from assets.exchange_questions import (
-        chosen_symbols,
-    )  # a sweep talks to no exchange, and should not load its client
+    from assets.exchange_questions import chosen_symbols  # a sweep talks to no exchange ...
+    from market.universe import MEANINGS  # ... and should not load its client
 
     market = platform.settings.market
     with (
@@ -45,7 +44,7 @@ def universe(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materi
             "summary": f"{count(frame.height, 'symbol')} of {source} ({platform.settings.symbols})"
             + (f"; not listed any more, and left out: {', '.join(gone)}" if gone else ""),
             "dagster/row_count": frame.height,
-            "dagster/column_schema": column_schema(frame),
+            "dagster/column_schema": column_schema(frame.schema, MEANINGS),
             "source": source,
             "selection": platform.settings.symbols,
             "symbols": table(frame),

@@ -149,7 +149,7 @@ async def backfill(
         derive=derive,
         now=None if report.files else now,  # files may have taken hours
     )
-    if report.files or rest.total("gaps"):
+    if report.files or rest.total("gaps") or rest.total("still_absent"):
         for scope in scopes:
             await asyncio.to_thread(note_archive_asked, store, symbols, scope)
     return BackfillReport(rest, report, time.perf_counter() - started)

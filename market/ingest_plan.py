@@ -72,6 +72,8 @@ class Series:
     looks_back : frozenset of int
         Starts of gaps, seen once, to be asked for from the bar before on. No bar is stored after that one, so nothing
         but the exchange's clock has told that it was closed when it came.
+    ledgered : tuple of Span
+        Spans known to be absent that are looked at again: where they still are, nothing is new.
     """
 
     symbol: str
@@ -81,6 +83,7 @@ class Series:
     first_stored: int | None
     held_back: int = 0
     looks_back: frozenset[int] = frozenset()
+    ledgered: tuple[Span, ...] = ()
 
     @property
     def bars(self) -> int:
@@ -112,7 +115,7 @@ def plan_series(
     if first >= last or not symbols:
         return [Series(symbol, interval, length, (), None) for symbol in symbols]
     missing = store.missing_many(symbols, interval, first, last)
-    due, delisted, seen_once = _ledgered(
+    due, failed, delisted, seen_once = _ledgered(
         store, symbols, interval, (first, last), oldest, now, recheck_after_ms
     )
     plans = []
@@ -120,12 +123,15 @@ def plan_series(
         fresh = [span for span in missing[symbol] if span[0] not in delisted.get(symbol, ())]
         later = [span for span in missing[symbol] if span[0] in delisted.get(symbol, ())]
         again = [(a, min(b, last)) for a, b in due.get(symbol, ())]
-        spans = union([*fresh, *again])
+        spans = union([*fresh, *again, *((a, min(b, last)) for a, b in failed.get(symbol, ()))])
         held_back = count_bars(later, length)
         looks_back = frozenset(
             a for a, _ in again if a == newest.get(symbol, 0) + length and (symbol, a) in seen_once
         )
-        plans.append(Series(symbol, interval, length, spans, oldest.get(symbol), held_back, looks_back))
+        known = union(again)
+        plans.append(
+            Series(symbol, interval, length, spans, oldest.get(symbol), held_back, looks_back, known)
+        )
     return plans
 
 
@@ -137,12 +143,13 @@ def _ledgered(
     oldest: Mapping[str, int],
     now: int,
     recheck_after_ms: int,
-) -> tuple[dict[str, list[Span]], dict[str, set[int]], set[tuple[str, int]]]:
-    """Return the gaps of a span due for another look, where a delisting not due ends, and which outages were seen once.
+) -> tuple[dict[str, list[Span]], dict[str, list[Span]], dict[str, set[int]], set[tuple[str, int]]]:
+    """Return gaps due for another look, failed spans, where delistings not due end, and which outages were seen once.
 
     If many are due, those that were not looked at for the longest time come first.
     """
     due: dict[str, list[Span]] = {}
+    failed: dict[str, list[Span]] = {}
     delisted: dict[str, set[int]] = {}
     seen_once: set[tuple[str, int]] = set()
     looks = 0
@@ -151,7 +158,7 @@ def _ledgered(
         inside = start < span[1] and end > span[0]
         if cause == FETCH_FAILED:
             # Also before the span: a history of so many bars moves on, and the hole would stay.
-            due.setdefault(symbol, []).append((start, end))
+            failed.setdefault(symbol, []).append((start, end))
         elif inside and looks < _LOOKS_AT_ONCE and _due(row, oldest.get(symbol), now, recheck_after_ms):
             looks += 1
             due.setdefault(symbol, []).append((max(start, span[0]), end))
@@ -159,7 +166,7 @@ def _ledgered(
                 seen_once.add((symbol, start))
         elif cause == NOT_LISTED_ANYMORE:
             delisted.setdefault(symbol, set()).add(end)
-    return due, delisted, seen_once
+    return due, failed, delisted, seen_once
 
 
 def _due(gap: Mapping[str, Any], oldest: int | None, now: int, recheck_after_ms: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import polars as pl
 
+from market.client_errors import UnknownSymbolError
 from market.errors import MarketError
 from market.wording import count
 
@@ -26,7 +27,9 @@ class SeriesTally:
     refused : int
         Rows quarantined.
     gaps : int
-        Bars ledgered as absent.
+        Bars newly ledgered as absent.
+    still_absent : int
+        Bars ledgered as absent before, looked at again, and not there yet.
     derived : int
         Bars built from stored 1m bars instead of being asked for.
     confirmed : int
@@ -53,6 +56,7 @@ class SeriesTally:
     unchanged: int = 0
     refused: int = 0
     gaps: int = 0
+    still_absent: int = 0
     derived: int = 0
     confirmed: int = 0
     failed: int = 0
@@ -152,7 +156,8 @@ class IngestReport:
             *([f"{self.total('derived'):,} derived"] if self.total("derived") else []),
             *([f"{self.total('confirmed'):,} confirmed"] if self.total("confirmed") else []),
             f"{self.total('updated'):,} revised",
-            f"{self.total('gaps'):,} ledgered as absent",
+            f"{self.total('gaps'):,} newly ledgered as absent",
+            *([f"{self.total('still_absent'):,} still absent"] if self.total("still_absent") else []),
             f"{count(self.total('refused'), 'row')} refused",
             f"{len(self.failures):,} of {len(self.series):,} series failed",
             f"{count(self.requests, 'request')} of {self.weight:,} weight in {self.seconds:.1f} s",
@@ -167,10 +172,16 @@ class IngestFailedError(MarketError):
 
 def all_failed(failures: Sequence[SeriesFailure]) -> MarketError:
     """Return the one error for an ingest in which every series failed."""
-    kinds = {failure.error.what for failure in failures}
+    kinds = {failure.error.what: failure.error for failure in failures}
     first = failures[0].error
     if len(kinds) == 1:
         return first
+    if all(isinstance(error, UnknownSymbolError) for error in kinds.values()):
+        remedies = "; ".join(
+            f"{failure.symbol}: {failure.error.remedy}" for failure in _one_a_symbol(failures)
+        )
+        names = ", ".join(repr(failure.symbol) for failure in _one_a_symbol(failures))
+        return UnknownSymbolError(f"the exchange has no symbol {names}", where=first.where, remedy=remedies)
     more = "; ".join(f"{f.symbol} {f.interval}: {f.error.what}" for f in failures[:5])
     rest = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return IngestFailedError(
@@ -178,3 +189,7 @@ def all_failed(failures: Sequence[SeriesFailure]) -> MarketError:
         where=first.where,
         remedy=first.remedy,
     )
+
+
+def _one_a_symbol(failures: Sequence[SeriesFailure]) -> list[SeriesFailure]:
+    return list({failure.symbol: failure for failure in failures}.values())

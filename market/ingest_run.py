@@ -203,7 +203,8 @@ class IngestRun:
             self._failures.setdefault((series.symbol, series.interval), error)
             if error.host_wide or self._host_is_down(error):
                 raise  # and whoever called says so
-            logger.warning("%s %s: %s; %s", series.symbol, series.interval, error.what, error.remedy)
+            if series.symbol not in self._unknown:  # what all its intervals share is told once
+                logger.warning("%s %s: %s; %s", series.symbol, series.interval, error.what, error.remedy)
             if isinstance(error, UnknownSymbolError):
                 self._unknown[series.symbol] = error
 

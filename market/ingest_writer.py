@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from market.continuity import Continuity
-from market.ingest_plan import FETCH_FAILED, Series, count_bars, gap_frame
+from market.ingest_plan import FETCH_FAILED, Series, clip, count_bars, gap_frame
 from market.ingest_report import REVISION_SCHEMA, IngestReport, SeriesTally
 from market.judged_page import JudgedPage
 from market.klines import KLINE_COLUMNS
@@ -267,7 +267,9 @@ class IngestWriter:
             if cause == FETCH_FAILED:
                 tally.failed += bars
             else:
-                tally.gaps += bars
+                known = count_bars(clip(series.ledgered, start, end), series.length)
+                tally.gaps += bars - known
+                tally.still_absent += known
         tally.pending += done.pending
         tally.received += page.count
         tally.requests += page.requests

@@ -41,6 +41,22 @@ OPTIONAL_COLUMNS: Final[tuple[str, ...]] = (
 )
 """Null in bars of sources that only know open, high, low, close and volume."""
 
+MEANINGS: Final = {
+    "symbol": "as the exchange writes it, such as BTCUSDT",
+    "open_time": "first millisecond of the bar, ms since the epoch, UTC",
+    "open": "price of the first trade, in the quote currency",
+    "high": "highest price, in the quote currency",
+    "low": "lowest price, in the quote currency",
+    "close": "price of the last trade, in the quote currency",
+    "volume": "traded amount, in the base currency",
+    "close_time": "last millisecond of the bar, ms since the epoch, UTC",
+    "quote_volume": "traded amount, in the quote currency; null where the source does not tell it",
+    "trades": "number of trades; null where the source does not tell it",
+    "taker_buy_base": "of the volume, what takers bought, in the base currency; null where the source does not tell it",
+    "taker_buy_quote": "the same in the quote currency; null where the source does not tell it",
+}
+"""What each column of `STORED_SCHEMA` holds."""
+
 STORED_COLUMNS: Final[tuple[str, ...]] = ("symbol", *KLINE_COLUMNS)
 STORED_SCHEMA: Final = pl.Schema({"symbol": pl.String(), **KLINE_SCHEMA})
 """Types of bars of several symbols: `symbol` comes first."""

@@ -22,7 +22,15 @@ UNIVERSE_SCHEMA = pl.Schema(
         "rank": pl.Int64(),
     }
 )
-"""Columns of a universe; `rank` 1 has the highest 24-hour volume in the quote currency."""
+MEANINGS = {
+    "symbol": "as the exchange writes it, such as BTCUSDT",
+    "base_asset": "what is traded",
+    "quote_asset": "what it is paid with",
+    "status": "what the exchange says of its trading, such as TRADING or BREAK",
+    "quote_volume_24h": "traded in the last 24 hours, in the quote currency; null where the exchange does not tell it",
+    "rank": "1 has the highest 24-hour volume",
+}
+"""What each column of `UNIVERSE_SCHEMA` holds."""
 
 _QUOTE = "USDT"
 _LISTED = frozenset({"TRADING", "HALT"})

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +23,7 @@ from assets.platform import Platform
 from assets.settings import Settings, load_settings
 from assets.time_steps import close_of_next_bar
 from orchestration.cli.run import failures_of, run_job
+from orchestration.cli.run_config import read_config
 from orchestration.instance import open_instance
 
 _STEP_MARGIN_MS = 1_000  # past the close, so that the bar is closed and not closing
@@ -43,11 +46,13 @@ class StageInterruptedError(Exception):
     """A stage in a process of its own was ended by Ctrl-C, and has said so."""
 
 
-def run_demo(*, retrain: bool) -> int:
-    """Run the demo and return the exit code."""
+def run_demo(*, retrain: bool, config: Path | None = None) -> int:
+    """Run the demo, its training with the run config in a file, and return the exit code."""
     console = Console(stderr=True)
     settings = load_settings()
     _require_builtin(settings)
+    if config is not None and (code := _checked(config)):
+        return code
     console.print(
         f"klinecast demo: state in {settings.home}; stop with Ctrl-C at any time, run again to go on\n",
         highlight=False,
@@ -55,7 +60,7 @@ def run_demo(*, retrain: bool) -> int:
     )
     try:
         with exchange_for(settings) as url:
-            stages = list(_stages(console, settings, url, retrain=retrain))
+            stages = list(_stages(console, settings, url, retrain=retrain, config=config))
     except StageFailedError:
         return 1
     except StageInterruptedError:
@@ -64,16 +69,21 @@ def run_demo(*, retrain: bool) -> int:
     return 0
 
 
-def _stages(console: Console, settings: Settings, url: str, *, retrain: bool) -> Iterator[Stage]:
+def _stages(
+    console: Console, settings: Settings, url: str, *, retrain: bool, config: Path | None
+) -> Iterator[Stage]:
     yield from _told(console, settings, "ingest", ["universe", "klines"], _in_process)
     yield from _told(console, settings, "make_features", ["features", "anomalies"], _in_process)
     version = current_model_version(settings.home)
     if version is None or retrain:
         made = ["training_set", "forecaster", "judgement", "onnx_model", "tflite_model", "champion"]
-        yield from _told(console, settings, "train_and_export", made, _in_child)
+        train = partial(_in_child, config=config)
+        yield from _told(console, settings, "train_and_export", made, train)
     else:
+        unused = "" if config is None else f"; {config} was not used"
         console.print(
-            f"[bold]train_and_export[/bold]: model {version} is there already (--retrain makes another)"
+            f"[bold]train_and_export[/bold]: model {version} is there already (--retrain makes another){unused}",
+            soft_wrap=True,
         )
         yield Stage("train_and_export", f"kept model {version}", 0.0)
     yield from _told(console, settings, "ingest", ["klines"], _in_process)
@@ -107,12 +117,24 @@ def _in_process(job: str) -> list[str]:
     return [] if result.success else failures_of(result) or [f"{job} failed"]
 
 
-def _in_child(job: str) -> list[str]:
+def _checked(config: Path) -> int:
+    """Look whether a run config fits the training before anything is done; tells what is wrong, returns the code."""
+    read_config(config)  # what is no run config at all is told at once
+    return subprocess.run(
+        [*_command("train_and_export", config), "--check-config"], stdout=subprocess.DEVNULL, check=False
+    ).returncode
+
+
+def _command(job: str, config: Path | None) -> list[str]:
+    given = [] if config is None else ["--config", str(config)]
+    return [sys.executable, "-m", "orchestration.cli", "run", job, *given]
+
+
+def _in_child(job: str, config: Path | None = None) -> list[str]:
     """Run a job in a process of its own: TensorFlow's memory is given back when it ends."""
-    command = [sys.executable, "-m", "orchestration.cli", "run", job]
     former = signal.signal(signal.SIGINT, lambda *_: None)  # the child gets the Ctrl-C too, and tells of it
     try:
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run(_command(job, config), check=False).returncode
     finally:
         signal.signal(signal.SIGINT, former)
     if code == INTERRUPTED:

@@ -27,8 +27,11 @@ _TOLD_EVERY_S = 10.0
 @contextmanager
 def tagged_as_alive(folder: Path) -> Iterator[dict[str, str]]:
     """Give the tags of a run in this process, which is known to live while this lasts."""
+    from dagster._core.storage.tags import MAX_RETRIES_TAG
+
     with marked_as_alive(folder) as process:
-        yield {STARTED_FROM: COMMAND_LINE, _PROCESS: process}
+        # Who killed a command does not want the daemon to start it anew.
+        yield {STARTED_FROM: COMMAND_LINE, _PROCESS: process, MAX_RETRIES_TAG: "0"}
 
 
 def end_left_runs(instance: DagsterInstance, folder: Path) -> list[str]:

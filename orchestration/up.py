@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from assets.errors import AssetError
+from assets.errors import AssetError, GivenValueError
 from assets.exchange_process import exchange_for
 from assets.settings import Settings, load_settings
 from orchestration.instance import prepare_instance
+from orchestration.run_origin import WORKSPACE
 
-WORKSPACE = Path(__file__).resolve().parent.parent / "workspace.yaml"
 _START_SECONDS = 300.0
 _STOP_SECONDS = {signal.SIGINT: 8.0, signal.SIGTERM: 4.0, signal.SIGKILL: 4.0}
 """How long each of them is waited for: Dagster's code servers take a quarter of a minute to notice the first."""
@@ -56,7 +56,7 @@ def become_service(name: str) -> None:
 
     Raises
     ------
-    AssetError
+    GivenValueError
         For a name other than webserver and daemon.
     """
     settings = load_settings()
@@ -65,7 +65,7 @@ def become_service(name: str) -> None:
         "daemon": ["dagster._daemon", "run"],
     }
     if name not in commands:
-        raise AssetError(
+        raise GivenValueError(
             f"there is no service {name!r}", where="klinecast service", remedy="use webserver or daemon"
         )
     prepare_instance(settings)

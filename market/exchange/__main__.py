@@ -29,13 +29,15 @@ from market.exchange.listing import GENESIS_MS, MAX_SYMBOLS
 from market.exchange.replay import ReplayMarket
 from market.exchange.server import build_app
 from market.exchange.simulate import SimulatedMarket
-from market.exchange.source import ExchangeSetupError, Market
+from market.exchange.source import ExchangeSetupError, ListenError, Market
 
 TOKEN_VARIABLE: Final = "KLINECAST_EXCHANGE_TOKEN"  # noqa: S105 - the variable's name, not a secret
 DEFAULT_PORT: Final = 8642
 DEFAULT_SYMBOLS: Final = 20
 DEFAULT_SEED: Final = 7
 LISTENING: Final = "listening on "  # launch.py reads the line that begins so
+_FAILED: Final = 1
+_WRONG: Final = 2  # the command line, or a value on it
 # Options of mallopt(3).
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -54,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=int, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (default %(default)s)")
-    add("--host", default="127.0.0.1", help=f"address to bind; other than loopback needs {TOKEN_VARIABLE}")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help=f"address to bind; other than loopback needs {TOKEN_VARIABLE} (default %(default)s)",
+    )
     add("--symbols", type=int, help=f"how many simulated symbols (default {DEFAULT_SYMBOLS})")
     add("--seed", type=int, help=f"seed of the simulated market (default {DEFAULT_SEED})")
     add("--replay", type=Path, metavar="DIR", help="serve <SYMBOL>_<interval>.parquet files from a folder")
@@ -83,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(_parser().parse_args(argv), os.environ)
     except MarketError as error:
         sys.stderr.write(f"klinecast exchange: {error}\n")
-        return 2
+        return _FAILED if isinstance(error, ListenError) else _WRONG
 
 
 def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -165,7 +171,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise ExchangeSetupError(
+        raise ListenError(
             f"cannot listen on {host} port {port}: {error.strerror or error}",
             where="--port" if host == "127.0.0.1" else "--host and --port",
             remedy="stop what listens there, or choose another port (0 takes a free one)",

@@ -12,6 +12,10 @@ class ExchangeSetupError(MarketError):
     """The built-in exchange cannot start or cannot serve what it was given."""
 
 
+class ListenError(ExchangeSetupError):
+    """The built-in exchange cannot listen where it should."""
+
+
 @dataclass(frozen=True)
 class KlineQuery:
     """A checked request for klines; times in ms, both ends inclusive, None where not given."""

@@ -6,7 +6,7 @@ from market.store.panel import PANEL_COLUMNS, Panel
 from market.store.published import part_of
 from market.store.removal import RemovalReport
 from market.store.roll import RollReport
-from market.store.store import GRACE_MS, SPANS_SCHEMA, KlineStore
+from market.store.store import GRACE_MS, SPANS_SCHEMA, VIEWS, KlineStore
 from market.store.tables import FLAG_SCHEMA, PREDICTION_SCHEMA, QUARANTINE_SCHEMA
 from market.store.writing import WriteResult
 
@@ -19,6 +19,7 @@ __all__ = [
     "PREDICTION_SCHEMA",
     "QUARANTINE_SCHEMA",
     "SPANS_SCHEMA",
+    "VIEWS",
     "CompactionReport",
     "KlineStore",
     "Panel",

@@ -34,6 +34,11 @@ logger = logging.getLogger(__name__)
 _CLIENT: Final = "object-store error"  # so begins what Polars says of a failed request
 _PART: Final = 16 << 20  # bytes of a part of a multipart upload; smaller objects go in one request
 _PARTS_AT_ONCE: Final = 4
+_LONGEST: Final = timedelta(minutes=2)  # of one request, a part of an upload among them
+_SILENCE: Final = timedelta(
+    seconds=15
+)  # without a byte of an answer; not for uploads, which have none while they last
+_REPEATED: Final = timedelta(seconds=30)
 _RETRIES: Final = 10  # with longer and longer pauses
 _LISTENER_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)  # a server that is being started again gets a moment
 _CREDENTIALS: Final = (
@@ -70,7 +75,8 @@ class S3Bucket:
 
     Endpoint, region and credentials are those of the environment: ``AWS_ENDPOINT_URL``, ``AWS_REGION``,
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, or what a web identity or a container
-    is given. Requests that fail on the way are repeated for up to half a minute before an error is raised.
+    is given. Requests that fail on the way are repeated for up to half a minute before an error is raised; a server
+    that accepts them and says nothing is given up after about as long, an upload to it after two minutes.
 
     Parameters
     ----------
@@ -89,13 +95,8 @@ class S3Bucket:
         self._listens = False
         _require_credentials(url)
         try:
-            self._store = S3Store(
-                self._bucket,
-                prefix=self._prefix or None,
-                disable_bulk_delete=True,  # some servers have no DeleteObjects
-                client_options=self._client_options(),
-                retry_config=_retry_config(),
-            )
+            self._store = self._client()
+            self._asking = self._client(_SILENCE)
         except (BaseError, OSError) as error:
             raise self._fault(str(error), self.where) from None
 
@@ -137,7 +138,7 @@ class S3Bucket:
             return False
         with self.explained(name):
             try:
-                obstore.put(self._store, name, data, mode="create", use_multipart=False)
+                obstore.put(self._asking, name, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
         return True
@@ -145,18 +146,18 @@ class S3Bucket:
     def get(self, name: str) -> bytes:
         """See `ObjectStore.get`."""
         with self.explained(name):
-            return obstore.get(self._store, checked_name(name)).bytes().to_bytes()
+            return obstore.get(self._asking, checked_name(name)).bytes().to_bytes()
 
     def read(self, name: str, start: int, end: int) -> bytes:
         """See `ObjectStore.read`."""
         with self.explained(name):
-            return obstore.get_range(self._store, checked_name(name), start=start, end=end).to_bytes()
+            return obstore.get_range(self._asking, checked_name(name), start=start, end=end).to_bytes()
 
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""
         with self.explained(name):
             try:
-                obstore.head(self._store, checked_name(name))
+                obstore.head(self._asking, checked_name(name))
             except FileNotFoundError:
                 return False
         return True
@@ -164,7 +165,7 @@ class S3Bucket:
     def delete(self, name: str) -> None:
         """See `ObjectStore.delete`."""
         with self.explained(name):
-            obstore.delete(self._store, checked_name(name))
+            obstore.delete(self._asking, checked_name(name))
 
     def uri(self, name: str) -> str:
         """Return the object's URL."""
@@ -180,7 +181,7 @@ class S3Bucket:
         with self.explained():
             return [
                 StoredObject(item["path"], int(item["last_modified"].timestamp() * 1_000), item["size"])
-                for page in obstore.list(self._store)
+                for page in obstore.list(self._asking)
                 for item in page
             ]
 
@@ -220,12 +221,21 @@ class S3Bucket:
                 self._listens = True
                 return
 
-    def _client_options(self) -> ClientConfig:
-        return {
+    def _client(self, silence: timedelta | None = None) -> S3Store:
+        options: ClientConfig = {
             "allow_http": bool(self._endpoint and self._endpoint.startswith("http://")),
             "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(minutes=2),
+            "timeout": _LONGEST,
         }
+        if silence is not None:
+            options["read_timeout"] = silence
+        return S3Store(
+            self._bucket,
+            prefix=self._prefix or None,
+            disable_bulk_delete=True,  # some servers have no DeleteObjects
+            client_options=options,
+            retry_config=_retry_config(),
+        )
 
     def _fault(self, text: str, where: str) -> MarketError:
         code = _code(text)
@@ -240,6 +250,8 @@ class S3Bucket:
             what = f"the server refuses the request: {code}"
         elif "body error" in text:
             what = "an answer of the S3 server was cut off"
+        elif re.search(r"kind: Timeout|TimedOut", text):
+            what = "the S3 server does not answer"
         elif "HttpError" in text or "error sending request" in text:
             what = "the S3 server cannot be reached"
         else:
@@ -295,7 +307,7 @@ def _require_credentials(url: str) -> None:
 def _retry_config() -> RetryConfig:
     return {
         "max_retries": _RETRIES,
-        "retry_timeout": timedelta(seconds=30),
+        "retry_timeout": _REPEATED,
         "backoff": {
             "init_backoff": timedelta(milliseconds=300),
             "max_backoff": timedelta(seconds=5),

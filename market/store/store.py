@@ -11,8 +11,8 @@ import polars as pl
 
 from market.errors import MarketError
 from market.intervals import interval_ms
-from market.store import bars as packed
 from market.store import (
+    archived,
     compaction,
     coverage,
     derived,
@@ -25,6 +25,7 @@ from market.store import (
     removal,
     tables,
 )
+from market.store import bars as packed
 from market.store import revision as revisions
 from market.store import roll as rolling
 from market.store.audit import find_faults
@@ -48,6 +49,9 @@ from market.store.writing import WriteResult, write_bars, write_lock
 
 if TYPE_CHECKING:
     import duckdb
+
+VIEWS: Final = ("klines", "predictions", "flags", "gaps", "quarantine", "universe", "archives")
+"""What `KlineStore.connect_duckdb` shows."""
 
 SPANS_SCHEMA: Final = pl.Schema(
     {
@@ -358,7 +362,7 @@ class KlineStore(StoreRecords):
         return find_faults(self._database, self._book, self._files)
 
     def connect_duckdb(self) -> duckdb.DuckDBPyConnection:
-        """Return a DuckDB connection with views klines, predictions, flags, gaps, quarantine and universe.
+        """Return a DuckDB connection with the views `VIEWS`.
 
         The views show the store as it was at the call; nothing done on the connection changes the store. Hot
         bars are held in memory: roll first after a large backfill.
@@ -376,5 +380,6 @@ class KlineStore(StoreRecords):
                 "quarantine": tables.read(transaction, QUARANTINE, QUARANTINE_SCHEMA, {}, None),
                 "gaps": gaps.read(transaction, None, None),
                 "universe": tables.read_universe(transaction),
+                "archives": archived.frame(archived.read(transaction)),
             }
         return duck.connect(snapshots, self._files, frames)

@@ -34,8 +34,23 @@ PREDICTION_SCHEMA: Final = pl.Schema(
         "volatility": pl.Float64(),
     }
 )
-"""`open_time` (ms) of the last closed bar, `horizon` in bars, quantiles of the return and its realised volatility over
-the horizon; `volatility` is null where the model does not forecast it."""
+PREDICTION_MEANINGS: Final = {
+    "symbol": "whose bar it is",
+    "kline_interval": "interval of the bar",
+    "open_time": "open time of the last closed bar that was read, ms since the epoch, UTC",
+    "horizon": "bars ahead that are predicted",
+    "p_down": "probability of a fall beyond the flat band",
+    "p_flat": "probability of a return within the flat band",
+    "p_up": "probability of a rise beyond the flat band",
+    "q10": "10 % quantile of the log return over the horizon",
+    "q50": "50 % quantile of the log return over the horizon",
+    "q90": "90 % quantile of the log return over the horizon",
+    "model_version": "version of the model that predicted it",
+    "created_at": "when it was predicted, by the exchange's clock, ms since the epoch, UTC",
+    "volatility": "root of the summed squared 1-bar log returns over the horizon; null where the model does not"
+    " forecast it",
+}
+"""What each column of `PREDICTION_SCHEMA` holds."""
 
 FLAG_SCHEMA: Final = pl.Schema(
     {

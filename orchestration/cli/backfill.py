@@ -6,8 +6,8 @@ from typing import Any
 
 from assets.choices import future_start, read_intervals, read_span, read_symbols
 from assets.clock import latest_known_ms
-from assets.settings import load_settings
-from assets.source import on_loopback
+from assets.settings import Settings, load_settings
+from assets.source import builtin_info, on_loopback
 from orchestration.cli.run import run_and_report
 
 
@@ -25,11 +25,22 @@ def run_backfill(start: str, end: str | None, symbols: str | None, intervals: st
         "intervals": read_intervals(intervals),
     }
     settings = load_settings()
-    now = latest_known_ms(settings.home)
-    # The clock of an exchange on this machine may be anywhere: the job asks for it.
-    if first is not None and first >= now and not on_loopback(settings.exchange_url or ""):
+    now = _latest(settings)
+    if first is not None and now is not None and first >= now:
         raise future_start(first, now, "--start")
     config = {name: value for name, value in wish.items() if value is not None}
     chosen = None if symbols is None else ("klines",)  # the universe says which symbols where none are named
     wanted = {"ops": {"klines": {"config": config}}}
     return run_and_report("ingest", wanted, called="backfill", assets=chosen)
+
+
+def _latest(settings: Settings) -> int | None:
+    """Return a time that the exchange's clock has not passed, ms; None where only the job can ask for it.
+
+    The clock of an exchange on this machine may be anywhere; a built-in one says where.
+    """
+    url = settings.exchange_url or ""
+    if not on_loopback(url):
+        return latest_known_ms(settings.home)
+    told = (builtin_info(url) or {}).get("now_ms")
+    return told if isinstance(told, int) else None

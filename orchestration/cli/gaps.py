@@ -11,23 +11,30 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.choices import known_symbols, read_intervals, read_symbols, unknown_names
-from assets.errors import AssetError
+from assets.errors import GivenValueError
 from assets.gap_ledger import CAUSES, by_cause, read_ledger
 from assets.home import Home
 from assets.wording import count
 from orchestration.cli.output import print_table, told_missing
 
-_SHOWN = 50
 
-
-class UnknownCauseError(AssetError):
+class UnknownCauseError(GivenValueError):
     """A cause that the ledger does not know."""
 
 
 def show_gaps(
-    intervals: str | None, symbols: str | None, cause: str | None, limit: int | None, as_json: bool
+    intervals: str | None,
+    symbols: str | None,
+    cause: str | None,
+    limit: int | None,
+    as_json: bool,
+    *,
+    shown: int,
 ) -> int:
-    """Show the gap ledger: the largest gaps by symbol and interval, and totals by cause."""
+    """Show the gap ledger: the largest gaps by symbol and interval, and totals by cause.
+
+    `limit` gaps are shown; by default all as JSON, and the `shown` largest for a person.
+    """
     if cause is not None and cause not in CAUSES:
         raise UnknownCauseError(
             f"{cause!r} is no cause of the gap ledger",
@@ -49,10 +56,10 @@ def show_gaps(
     elif ledger.is_empty():
         print(_nothing(cause, chosen=(chosen, names) != (None, None)))
     else:
-        shown = (
-            ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or _SHOWN)
+        largest = (
+            ledger.with_row_index().sort("bars", descending=True, maintain_order=True).head(limit or shown)
         )
-        _print_gaps(shown.sort("index"), ledger.height)
+        _print_gaps(largest.sort("index"), ledger.height)
         _print_totals(ledger)
     return told_missing(*missing)
 

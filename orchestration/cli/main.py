@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from assets.errors import AssetError
+from assets.errors import AssetError, GivenValueError
 from assets.interrupts import INTERRUPTED, forget_exec
 from orchestration.cli import models
+from orchestration.cli.exit_codes import FAILED, WRONG
 
 app = typer.Typer(
     name="klinecast",
@@ -22,7 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrongly written, 3 done in part (what did not come is named), 130 Ctrl-C.",
+    epilog="Exit codes: 0 done; 1 failed; 2 the command or a value on it is wrong, and nothing was done;"
+    " 3 done in part (what is missing is named); 130 Ctrl-C.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -30,14 +32,17 @@ app.add_typer(models.app)
 
 Symbols = Annotated[
     str | None,
-    typer.Option("--symbols", "--symbol", help="Only these symbols, separated by commas.  [default: all]"),
+    typer.Option(
+        "--symbols", "--symbol", help="Only these symbols, separated by commas.", show_default="all"
+    ),
 ]
 Intervals = Annotated[
     str | None,
     typer.Option(
-        "--intervals", "--interval", help="Only these intervals, separated by commas.  [default: all]"
+        "--intervals", "--interval", help="Only these intervals, separated by commas.", show_default="all"
     ),
 ]
+GAPS_SHOWN = 50
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -63,12 +68,19 @@ def _of_every_command(
 @app.command()
 def demo(
     retrain: Annotated[bool, typer.Option(help="Train again although this home has a model.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Dagster run config of train_and_export, a YAML file.",
+            show_default="none: every step by its defaults",
+        ),
+    ] = None,
 ) -> None:
     """Run the whole pipeline once on the built-in exchange, and say what came out."""
     from orchestration.demo import run_demo
 
     with _interruptible():
-        raise typer.Exit(run_demo(retrain=retrain))
+        raise typer.Exit(run_demo(retrain=retrain, config=config))
 
 
 @app.command()
@@ -87,19 +99,27 @@ def run(
             help="ingest, make_features, train_and_export, search, watch_drift, prediction_sweep or verify"
         ),
     ],
-    config: Annotated[Path | None, typer.Option(help="Dagster run config, a YAML file.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Dagster run config, a YAML file.", show_default="none: every step by its defaults"
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool, typer.Option("--check-config", help="Only say whether the run config fits the job.")
+    ] = False,
 ) -> None:
     """Run one job here and now; the run is in the UI's list like any other."""
-    from orchestration.cli.run import run_and_report
+    from orchestration.cli.run import require_config, run_and_report
 
     with _interruptible():
-        raise typer.Exit(run_and_report(job, config))
+        raise typer.Exit(require_config(job, config) if check_config else run_and_report(job, config))
 
 
 @app.command()
 def backfill(
     start: Annotated[str, typer.Option(help="First open time: ISO 8601 (UTC) or ms.")],
-    end: Annotated[str | None, typer.Option(help="Only bars that open before.  [default: now]")] = None,
+    end: Annotated[str | None, typer.Option(help="Only bars that open before.", show_default="now")] = None,
     symbols: Symbols = None,
     intervals: Intervals = None,
 ) -> None:
@@ -148,19 +168,18 @@ def gaps(
     intervals: Intervals = None,
     symbols: Symbols = None,
     cause: Annotated[
-        str | None, typer.Option(help="Only this cause, such as outage or refused_rows.")
+        str | None, typer.Option(help="Only this cause, such as outage or refused_rows.", show_default="all")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Gaps to show, the largest.  [default: 50]")
+        int | None,
+        typer.Option(min=1, help="Gaps to show, the largest.", show_default=f"{GAPS_SHOWN}; all with --json"),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="All of them as one JSON object, times in ms.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object, times in ms.")] = False,
 ) -> None:
     """Show which bars are missing, why, and who was asked for them."""
     from orchestration.cli.gaps import show_gaps
 
-    raise typer.Exit(show_gaps(intervals, symbols, cause, limit, json))
+    raise typer.Exit(show_gaps(intervals, symbols, cause, limit, json, shown=GAPS_SHOWN))
 
 
 @app.command()
@@ -168,9 +187,17 @@ def remove(
     interval: Annotated[str, typer.Option(help="The interval whose bars shall go.")],
     symbols: Symbols = None,
     start: Annotated[
-        str | None, typer.Option(help="Only bars that open from here on: ISO 8601 (UTC) or ms.")
+        str | None,
+        typer.Option(
+            help="Only bars that open from here on: ISO 8601 (UTC) or ms.", show_default="the first bar"
+        ),
     ] = None,
-    end: Annotated[str | None, typer.Option(help="Only bars that open before: ISO 8601 (UTC) or ms.")] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            help="Only bars that open before: ISO 8601 (UTC) or ms.", show_default="after the last bar"
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove bars: say which, ask, and then do it. Nothing else ever deletes a bar."""
@@ -246,4 +273,4 @@ def main() -> None:
         if not all(hasattr(error, name) for name in ("what", "where", "remedy")):
             raise
         print(f"klinecast: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(WRONG if isinstance(error, GivenValueError) else FAILED)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from assets.choices import known_symbols, read_symbols, unknown_names
 from assets.home import Home
+from assets.model_state import current_model_version
 from assets.wording import count, utc
 from orchestration.cli.output import console, print_table, told_missing
 
@@ -14,7 +15,8 @@ from orchestration.cli.output import console, print_table, told_missing
 def show_predictions(symbols: str | None, limit: int) -> int:
     """Show the newest predictions; returns the exit code."""
     names = read_symbols(symbols)
-    with Home().existing_store() as store:
+    home = Home()
+    with home.existing_store() as store:
         made, here = store.predictions(symbols=names), known_symbols(store)
     predicted = set(made["symbol"])
     missing = unknown_names(names, here | predicted, "--symbols")
@@ -25,8 +27,18 @@ def show_predictions(symbols: str | None, limit: int) -> int:
     whose = [name for name in names or () if name in here - predicted]
     if whose or not made.height:
         of = f" of {', '.join(whose)}" if whose else ""
-        print(f"no predictions{of} yet: klinecast run prediction_sweep makes those of the followed symbols")
+        print(f"no predictions{of} yet{_next_step(current_model_version(home.settings.home))}")
     return told_missing(missing)
+
+
+def _next_step(model: str | None) -> str:
+    """Say what makes predictions: a model has to be there first."""
+    if model is None:
+        return (
+            ", and no model to make them with: klinecast run make_features, then klinecast run train_and_export, then"
+            " klinecast run prediction_sweep"
+        )
+    return ": klinecast run prediction_sweep makes those of the followed symbols"
 
 
 def _print_predictions(newest: pl.DataFrame, of: int) -> None:

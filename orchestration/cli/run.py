@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from assets.errors import AssetError, SettingsError
+from assets.errors import AssetError, GivenValueError
 from assets.exchange_process import exchange_started_beside
 from assets.interrupts import interrupted, noting_interrupts
 from assets.progress import watch_progress
 from assets.settings import Settings, load_settings
 from assets.source import require_source
-from orchestration.cli.exit_codes import DONE, FAILED, PARTLY
+from orchestration.cli.exit_codes import DONE, FAILED, PARTLY, WRONG
 from orchestration.cli.output import console
 from orchestration.cli.run_config import read_config, require_fitting
+from orchestration.failure_records import reasons_in, record_failure
 
 LOCATIONS = {
     "ingest": "orchestration.definitions",
@@ -82,6 +83,7 @@ def _run_in_process(
 
     from orchestration.instance import dagster_home, open_instance
     from orchestration.left_runs import end_left_runs, tagged_as_alive, wait_for_places
+    from orchestration.run_origin import job_origin, runs_belong_to
 
     definitions = importlib.import_module(LOCATIONS[job]).defs
     try:
@@ -89,18 +91,22 @@ def _run_in_process(
         with open_instance(settings) as instance, tagged_as_alive(marks) as tags:
             definition = definitions.resolve_job_def(job)
             require_fitting(job, definition, config or {})
-            end_left_runs(instance, marks)
+            for left in end_left_runs(instance, marks):
+                record_failure(settings.home, instance, left)
             wait_for_places(
                 instance, definition, lambda line: print(f"  {line}", file=sys.stderr, flush=True)
             )
             wait_for_exchange()
-            result = definition.execute_in_process(
-                instance=instance,
-                run_config={**(config or {}), **_QUIET},
-                asset_selection=None if assets is None else [AssetKey(name) for name in assets],
-                raise_on_error=False,
-                tags=tags,
-            )
+            with runs_belong_to(instance, job_origin(LOCATIONS[job], job)):
+                result = definition.execute_in_process(
+                    instance=instance,
+                    run_config={**(config or {}), **_QUIET},
+                    asset_selection=None if assets is None else [AssetKey(name) for name in assets],
+                    raise_on_error=False,
+                    tags=tags,
+                )
+            if not result.success and not interrupted():
+                record_failure(settings.home, instance, result.run_id)
     except DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     except _record_errors() as error:
@@ -114,9 +120,27 @@ def _run_in_process(
     return result
 
 
+def require_config(job: str, config: Path | None) -> int:
+    """Say that the run config in a file fits a job, without running anything; returns the exit code.
+
+    Raises
+    ------
+    GivenValueError
+        If it does not.
+    """
+    import importlib
+
+    _require_job(job)
+    wanted = read_config(config) if config is not None else {}
+    definition = importlib.import_module(LOCATIONS[job]).defs.resolve_job_def(job)
+    require_fitting(job, definition, wanted)
+    print(f"{config or 'no run config'}: fits {job}")
+    return DONE
+
+
 def _require_job(job: str) -> None:
     if job not in LOCATIONS:
-        raise SettingsError(
+        raise GivenValueError(
             f"there is no job {job!r}", where="klinecast run", remedy=f"use one of: {', '.join(LOCATIONS)}"
         )
 
@@ -141,23 +165,16 @@ def _record_errors() -> tuple[type[Exception], ...]:
 
 def failures_of(result: Any) -> list[str]:
     """Say in words why a run failed: the explained message where there is one."""
-    told = []
-    for event in result.get_step_failure_events():
-        data = event.step_failure_data
-        if data.error is not None and data.error.cls_name == "DagsterAssetCheckFailedError":
-            continue  # told below, with what the check says
-        if data.user_failure_data is not None:
-            told.append(str(data.user_failure_data.description))
-        else:
-            told.append(f"{event.step_key} failed by a defect in klinecast:\n{data.error}")
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed and evaluation.blocking:
-            summary = evaluation.metadata.get("summary")
-            told.append(
-                f"check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed"
-                + (f": {summary.value}" if summary is not None else "")
-            )
-    return told
+    return reasons_in(result.all_events)
+
+
+def _code_of_failure(result: Any) -> int:
+    """Tell a run that failed from one that a wrong value has kept from doing anything."""
+    from assets.failures import GIVEN  # Dagster, which is loaded by now
+
+    steps = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
+    wrong = bool(steps) and all(step is not None and GIVEN in step.metadata for step in steps)
+    return WRONG if wrong and not result.get_asset_materialization_events() else FAILED
 
 
 def _beginning(called: str, settings: Settings, job: str) -> str:
@@ -202,7 +219,7 @@ def run_and_report(
     if not result.success:
         for message in failures_of(result):
             print(f"klinecast: {message}", file=sys.stderr)
-        return FAILED
+        return _code_of_failure(result)
     out.print(f"{called} done in {seconds:.1f} s (run {result.run_id[:8]})", highlight=False, markup=False)
     return _tell_missed(called, did_not_come(result))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import yaml
 
-from assets.errors import SettingsError
+from assets.errors import GivenValueError
 
 if TYPE_CHECKING:
     from dagster import DagsterInvalidConfigError
@@ -28,7 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         If it cannot be read, is no YAML, or holds no keys.
     """
     try:
@@ -43,7 +43,7 @@ def read_config(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return _with_text_keys(found)
         what, remedy = "the run config holds no keys", f"write it like {_ANY_JOB}; see docs/forecaster.md"
-    raise SettingsError(what, where=str(path), remedy=remedy)
+    raise GivenValueError(what, where=str(path), remedy=remedy)
 
 
 def _with_text_keys(found: Any) -> Any:
@@ -74,7 +74,7 @@ def require_fitting(job: str, definition: Any, config: dict[str, Any]) -> None:
 
     Raises
     ------
-    SettingsError
+    GivenValueError
         With the key that is wrong, where it stands, the keys that there are and an example.
     """
     from dagster import DagsterInvalidConfigError, validate_run_config
@@ -89,7 +89,7 @@ def require_fitting(job: str, definition: Any, config: dict[str, Any]) -> None:
         if step in fields:
             _require_bounds(job, step, definition, settings or {})
         elif settings:  # Dagster takes anything for a step that takes nothing
-            raise SettingsError(
+            raise GivenValueError(
                 f"{step} takes no settings",
                 where=f"ops.{step}.config in the run config of {job}",
                 remedy=f"leave it out; steps that take some: {', '.join(fields) or 'none'}",
@@ -106,7 +106,7 @@ def _fields_of(definition: Any) -> Fields:
     }
 
 
-def _explained(job: str, fields: Fields, error: DagsterInvalidConfigError) -> SettingsError:
+def _explained(job: str, fields: Fields, error: DagsterInvalidConfigError) -> GivenValueError:
     """Say in words what Dagster has found; it finds all mistakes, and the first one is told."""
     first = error.errors[0]
     path = tuple(map(str, first.stack.levels))
@@ -115,7 +115,7 @@ def _explained(job: str, fields: Fields, error: DagsterInvalidConfigError) -> Se
     more = len(unknown) + len(others) - 1
     names = _unknown_names(first)
     what, remedy = _unknown_key(names[0], path, fields) if names else _wrong_value(first, path, fields)
-    return SettingsError(
+    return GivenValueError(
         what + (f" (and {more} more that {'is' if more == 1 else 'are'} wrong)" if more else ""),
         where=f"{'.'.join(path) or 'the top'} in the run config of {job}",
         remedy=remedy,
@@ -219,16 +219,24 @@ def _example(step: str, key: str, fields: Fields) -> str:
 
 
 def _require_bounds(job: str, step: str, definition: Any, settings: dict[str, Any]) -> None:
-    """Refuse values out of bounds: Dagster itself looks when their step is reached."""
+    """Refuse values out of bounds, or at odds with each other: Dagster itself looks when their step is reached."""
     from pydantic import ValidationError
 
     bodies = {node.name: node.definition.compute_fn for node in definition.graph.nodes}
+    form = bodies[step].get_config_arg().annotation
+    where = f"ops.{step}.config in the run config of {job}"
     try:
-        bodies[step].get_config_arg().annotation(**settings)
+        filled = form(**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        raise SettingsError(
+        key = str(first["loc"][0]) if first["loc"] else ""
+        raise GivenValueError(
             f"{'.'.join(map(str, first['loc'])) or 'a value'} cannot be {first['input']!r}: {first['msg']}",
-            where=f"ops.{step}.config in the run config of {job}",
-            remedy="mend it; the job's launchpad in the UI shows what it takes",
+            where=where,
+            remedy=f"mend it; for example {_example(step, key, {step: form.model_fields})}",
         ) from None
+    if hasattr(filled, "check"):
+        try:
+            filled.check()
+        except GivenValueError as error:
+            raise GivenValueError(error.what, where=where, remedy=error.remedy) from None

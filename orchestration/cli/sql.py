@@ -8,14 +8,18 @@ from contextlib import contextmanager
 
 import duckdb
 
-from assets.errors import AssetError
-from assets.home import Home
+from assets.errors import AssetError, GivenValueError
+from assets.home import VIEWS, Home
 
-_TABLES = "klines, predictions, flags, gaps, quarantine and universe"
+_TABLES = f"{', '.join(VIEWS[:-1])} and {VIEWS[-1]}"
 
 
 class QueryError(AssetError):
-    """DuckDB refuses a query."""
+    """DuckDB cannot answer a query."""
+
+
+class WrongQueryError(GivenValueError):
+    """A query that is no question to the store."""
 
 
 def show_query(query: str) -> int:
@@ -25,11 +29,17 @@ def show_query(query: str) -> int:
         try:
             for statement in _only_questions(connection, query):
                 connection.sql(statement).show(max_rows=200)
-        except duckdb.Error as error:
-            raise QueryError(
+        except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
+            raise WrongQueryError(
                 str(error).strip(),
                 where="the query",
                 remedy=f"mend it; the tables are {_TABLES}",
+            ) from None
+        except duckdb.Error as error:
+            raise QueryError(
+                str(error).strip(),
+                where="the query, while it was being answered",
+                remedy="ask for less, or mend what is named",
             ) from None
     return 0
 
@@ -49,7 +59,7 @@ def _only_questions(connection: duckdb.DuckDBPyConnection, query: str) -> list[s
     statements = connection.extract_statements(query)
     asking = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     if not statements or any(statement.type not in asking for statement in statements):
-        raise QueryError(
+        raise WrongQueryError(
             "this is no question: the store is read here, never written",
             where="the query",
             remedy=f"ask with SELECT; the tables are {_TABLES}",
@@ -59,7 +69,7 @@ def _only_questions(connection: duckdb.DuckDBPyConnection, query: str) -> list[s
 
 def _require_text(query: str) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in query):
-        raise QueryError(
+        raise WrongQueryError(
             "it holds bytes that are no UTF-8",
             where="the query",
             remedy="write it in a terminal that uses UTF-8",

@@ -1,11 +1,9 @@
 """Sensors: what happens when a run fails."""
 
-import json
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from assets.settings import current_settings
+from orchestration.failure_records import record_failure
 
 
 @dg.run_failure_sensor(
@@ -17,11 +15,4 @@ from assets.settings import current_settings
 )
 def failure_log(context: dg.RunFailureSensorContext) -> None:
     """Record which run failed and why."""
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "job": context.dagster_run.job_name,
-        "run_id": context.dagster_run.run_id,
-        "message": context.failure_event.message,
-    }
-    with (current_settings().home / "failures.jsonl").open("a") as log:
-        log.write(json.dumps(entry) + "\n")
+    record_failure(current_settings().home, context.instance, context.dagster_run.run_id)

@@ -88,8 +88,9 @@ def test_a_gap_is_looked_at_again_after_minutes_hours_days_and_heals(exchange, u
         update()
         assert looked_back_to(exchange) > hole.stop, f"too early by a minute: {minute}"
         exchange.now = NOW + minute * MINUTE
-        update()
+        report = update()
         assert looked_back_to(exchange) == hole.start
+        assert (report.total("gaps"), report.total("still_absent")) == (0, 20), "no news"
     assert store.gaps("1m")["found_time"].to_list() == [NOW]
     assert store.gaps("1m")["checked_time"].to_list() == [NOW + looks[-1] * MINUTE]
     exchange.fill("AAAUSDT", "1m", hole.start, hole.stop)
@@ -209,7 +210,7 @@ def test_a_halt_is_over_within_its_own_length_and_never_silent(exchange, update,
         exchange.now = NOW + minute * MINUTE
         exchange.status["AAAUSDT"] = "BREAK" if end <= exchange.now < again else "TRADING"
         report = update()
-        asked = report.total("inserted") + report.total("gaps") + report.total("pending")
+        asked = sum(map(report.total, ("inserted", "gaps", "still_absent", "pending")))
         newest = opens(store)[-1]
         assert asked or newest == exchange.now - MINUTE or exchange.now <= end, (
             "what is not asked for is pending"

@@ -6,11 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.clock import record_clock
-from assets.errors import AssetError
+from assets.errors import AssetError, GivenValueError
 from assets.settings import current_settings
 from orchestration.cli.main import app
 from tests.models.conftest import World
-from training.export.bundle import BundleError
 from training.lifecycle.registry import read_decisions, use_model
 
 OLD, NEW = "20250101T000000Z-aaaaaaaa", "20250108T000000Z-bbbbbbbb"
@@ -79,4 +78,4 @@ def test_use_changes_nothing_until_somebody_says_yes(models, world) -> None:
     again = models("use", NEW, "--yes")
     assert "nothing was changed" in again.stdout
     assert len(read_decisions(world.home)) == 2
-    assert isinstance(models("use", "1999", "--yes").exception, BundleError)
+    assert isinstance(models("use", "1999", "--yes").exception, GivenValueError)

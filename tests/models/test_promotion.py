@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from assets.promotion import _beginning
 from tests.models.conftest import BLIND, LESS_SKILLED, SKILLED, contestant, decide
 from tests.training.conftest import NAMES
 from training.lifecycle.comparison import compare
@@ -20,6 +21,18 @@ def test_the_first_model_becomes_champion(world) -> None:
     assert world.current() == "v1"
     assert read_decisions(world.home) == [decision]
     assert (decision.at, decision.by) == (7, "a test")
+    assert decision.words.endswith("and nothing is known of its checks"), "nobody has said that it passed"
+
+
+def test_what_became_of_the_checks_is_said_of_the_first_model(world) -> None:
+    decision = decide(world, world.publish("v1", BLIND), checks="one of its checks was let pass")
+    assert decision.words == "promoted: the first model here, and one of its checks was let pass"
+
+
+def test_a_first_model_is_held_against_no_champion() -> None:
+    assert "there is no champion yet" in _beginning("v1", None)
+    assert "against the champion, v1," in _beginning("v2", "v1")
+    assert _beginning("v1", "v1") == "v1 is the champion already"
 
 
 def test_a_better_challenger_wins_and_the_loser_stays(world) -> None:

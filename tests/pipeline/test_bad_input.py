@@ -55,7 +55,7 @@ def test_unknown_interval(klinecast, told_plainly: Told) -> None:
 
 
 def test_unknown_job(klinecast, told_plainly: Told) -> None:
-    assert "prediction_sweep" in told_plainly(klinecast("run", "injest", code=1))
+    assert "prediction_sweep" in told_plainly(klinecast("run", "injest", code=2))
 
 
 def test_unknown_symbol(pointed, told_plainly: Told) -> None:
@@ -135,6 +135,11 @@ def test_bars_of_two_markets_never_meet(pointed, told_plainly: Told) -> None:
 def test_a_stage_before_its_inputs_says_which_to_run(klinecast, told_plainly: Told) -> None:
     assert "klinecast run ingest" in told_plainly(klinecast("run", "make_features", code=1))
     assert "klinecast run" in told_plainly(klinecast("run", "prediction_sweep", code=1))
+    features, sweep = map(json.loads, (klinecast.home / "failures.jsonl").read_text().splitlines())
+    assert (features["job"], sweep["job"]) == ("make_features", "prediction_sweep"), "without a daemon"
+    (reason,) = features["reasons"]
+    assert "\n  where: " in reason and "klinecast run ingest" in reason
+    assert features["run_id"] != sweep["run_id"] and "failed" in features["message"]
 
 
 def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(pointed, exchange: str) -> None:

@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 import yaml
+from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from assets.model_bundle import exported_already
 from market.exchange.launch import RunningExchange, start_exchange
 from market.intervals import interval_ms
 from market.store import KlineStore
+from orchestration.run_origin import WORKSPACE
 from tests.pipeline.conftest import REPOSITORY, SMALL_TRAINING, Command
 
 START = 1_748_736_000_000  # 2025-06-01, in the simulated market's history
@@ -115,6 +119,24 @@ def test_a_sweep_loads_only_what_it_needs(made: Home) -> None:
     assert "loaded: []" in made.klinecast.python("-c", code).stdout
 
 
+def test_the_pages_of_the_jobs_show_the_runs_of_the_command_line(made: Home) -> None:
+    """The UI asks for a job's runs by this tag, and places them on its timeline by their origin."""
+    of_workspace = {
+        origin.location_name: origin for origin in location_origins_from_yaml_paths([str(WORKSPACE)])
+    }
+    jobs = {"ingest": "platform", "prediction_sweep": "platform", "train_and_export": "training"}
+    with dg.DagsterInstance.from_config(str(made.folder / "dagster")) as instance:
+        for job, location in jobs.items():
+            tags = {REPOSITORY_LABEL_TAG: f"__repository__@{location}"}
+            runs = instance.get_runs(dg.RunsFilter(job_name=job, tags=tags))
+            assert runs and len(runs) == len(instance.get_runs(dg.RunsFilter(job_name=job)))
+            for run in runs:
+                assert run.remote_job_origin is not None
+                origin = run.remote_job_origin.repository_origin.code_location_origin
+                assert origin == of_workspace[location]
+                assert run.tags[MAX_RETRIES_TAG] == "0", "a command is not repeated by the daemon"
+
+
 def test_dagster_and_dg_materialise_klines_on_the_same_records(made: Home) -> None:
     told = made.klinecast("env").stdout
     folder = told.split("DAGSTER_HOME=")[1].split(" ")[0]
@@ -179,9 +201,12 @@ def test_the_champion_has_a_card_a_decision_and_a_place_in_the_ledger(made: Home
     bundle = made.folder / "models" / version
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     assert {"model_card.md", "forecaster.json", "forecaster.weights.h5"} <= set(files)
-    assert "## Judgement" in (bundle / "model_card.md").read_text()
+    card = (bundle / "model_card.md").read_text()
+    assert "## Judgement" in card
+    assert "turned off by least_share 0" in card.partition("## Controls")[2]
     decision = json.loads((made.folder / "models" / "decisions.jsonl").read_text())
     assert (decision["challenger"], decision["reason"]) == (version, "no_champion")
+    assert "turned off by least_share 0" in decision["words"]
     assert abs(decision["at"] - START) < interval_ms("1h"), "the exchange's clock"
     trials = [
         json.loads(line) for line in (made.folder / "training" / "trials.jsonl").read_text().splitlines()
@@ -198,7 +223,7 @@ def test_status_predictions_sql_and_settings_tell(made: Home) -> None:
     version = json.loads((made.folder / "models" / "current").read_text())["version"]
     assert f"model     {version}, model." in status
     assert str(made.folder)[:20] in made.klinecast("settings").stdout
-    bad = made.klinecast("sql", "SELEC", code=1)
+    bad = made.klinecast("sql", "SELEC", code=2)
     assert "Traceback" not in bad.stderr
     assert "do: " in bad.stderr
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from assets.forecaster_runs import note_use, run_folder
+from assets.metadata import column_schema
 from assets.model_state import training_set_folder
 from assets.training_set import _unfinished
 from kernels.compute import FeatureBlock
+from market.klines import MEANINGS as KLINE_MEANINGS
+from market.klines import STORED_SCHEMA
+from market.store import PREDICTION_SCHEMA
+from market.store.tables import PREDICTION_MEANINGS
+from market.universe import MEANINGS as UNIVERSE_MEANINGS
+from market.universe import UNIVERSE_SCHEMA
 from orchestration import definitions, training_definitions
 from orchestration.graph import all_specs
+from tests.conftest import REPOSITORY
 from tests.training.conftest import INTERVAL, plant
 from training.config import ForecasterConfig
 from training.data.dataset import build_training_set
 from training.fitting.checkpoint import CHECKPOINT_FILE, DIVERGED_FILE
 
+PACKAGES = ("assets", "kernels", "market", "orchestration", "serving", "training")
 LOCATIONS = {"platform": definitions.defs, "training": training_definitions.defs}
 
 # The graph as it is meant to be: a change of it is a decision, and is made here too.
@@ -39,6 +54,50 @@ GRAPH = {
     "predictions": {"klines", "champion"},
     "drift": {"features", "champion"},
 }
+
+
+@pytest.mark.parametrize(
+    ("schema", "meanings"),
+    [
+        (STORED_SCHEMA, KLINE_MEANINGS),
+        (UNIVERSE_SCHEMA, UNIVERSE_MEANINGS),
+        (PREDICTION_SCHEMA, PREDICTION_MEANINGS),
+    ],
+    ids=["klines", "universe", "predictions"],
+)
+def test_every_column_says_what_it_holds(schema: pl.Schema, meanings: dict[str, str]) -> None:
+    assert meanings.keys() == schema.keys()
+    columns = column_schema(schema, meanings).columns
+    assert [column.name for column in columns] == schema.names() and all(
+        column.description for column in columns
+    )
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What another package happens to bring along may be gone with its next version."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["jax"]]
+    names = {canonicalize_name(Requirement(line).name) for line in declared}
+    found = packages_distributions()
+    lacking = {
+        module
+        for package in PACKAGES
+        for module in _imported(REPOSITORY / package)
+        if module in found and not names & {canonicalize_name(name) for name in found[module]}
+    }
+    assert lacking - set(PACKAGES) == set()
+
+
+def _imported(folder: Path) -> set[str]:
+    """Return the top-level names of the modules that the code in a folder imports."""
+    modules: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module.partition(".")[0])
+    return modules
 
 
 def test_the_graph_is_the_one_that_was_decided() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.settings import load_settings
+from assets.settings import current_settings, load_settings
+from orchestration.cli.run import failures_of
 from orchestration.definitions import defs
+from orchestration.defs.sensors import failure_log
+from orchestration.failure_records import FILE, reasons_in, record_failure
 from orchestration.instance import dagster_home, open_instance
 from orchestration.left_runs import end_left_runs, wait_for_places
 from tests.conftest import REPOSITORY
@@ -78,8 +82,46 @@ def test_a_run_that_was_killed_is_ended_and_gives_its_place_back(
     assert end_left_runs(instance, marks) == [run_id]
     run = instance.get_run_by_id(run_id)
     assert run is not None and run.status is dg.DagsterRunStatus.FAILURE
+    assert record_failure(load_settings().home, instance, run_id)
+    (line,) = (load_settings().home / FILE).read_text().splitlines()
+    assert json.loads(line)["job"] == "ingest" and "ended without a word" in json.loads(line)["message"]
     assert holders(instance) == set() and list(marks.iterdir()) == []
     wait_for_places(instance, defs.resolve_job_def("ingest"), pytest.fail)
+
+
+def test_a_failed_run_is_recorded_once_whoever_comes_first(instance: dg.DagsterInstance, home: Path) -> None:
+    current_settings.cache_clear()
+    result = defs.resolve_job_def("prediction_sweep").execute_in_process(
+        instance=instance, raise_on_error=False
+    )
+    assert not result.success and reasons_in(result.all_events) == failures_of(result) != []
+    context = dg.build_run_status_sensor_context(
+        sensor_name="failure_log",
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+        dagster_event=result.get_run_failure_event(),
+    )
+    failure_log(context.for_run_failure())
+    assert not record_failure(home, instance, result.run_id), "the sensor has done so"
+    (line,) = (home / FILE).read_text().splitlines()
+    assert json.loads(line)["reasons"] == failures_of(result)
+    (home / FILE).unlink()
+    (home / FILE).mkdir()
+    assert not record_failure(home, instance, result.run_id), "what cannot be written hides nothing"
+    current_settings.cache_clear()
+
+
+def test_a_failed_check_says_where_more_is_to_be_seen(instance: dg.DagsterInstance) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("sound", asset="made", blocking=True)])
+    def made() -> dg.MaterializeResult:
+        judged = dg.AssetCheckResult(passed=False, metadata={"summary": "12% found"})
+        return dg.MaterializeResult(check_results=[judged])
+
+    result = dg.materialize([made], instance=instance, raise_on_error=False)
+    assert failures_of(result) == [
+        "check sound of made failed: 12% found\n  where: asset made\n"
+        "  do: klinecast up shows its figures: in the UI, asset made, tab Checks"
+    ]
 
 
 def test_a_run_that_lives_is_waited_for_and_named(

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from assets.errors import SettingsError
+from assets.errors import GivenValueError
+from orchestration.cli.run import require_config
 from orchestration.cli.run_config import read_config, require_fitting
 from orchestration.definitions import defs as platform
+from orchestration.demo import _command, run_demo
 from orchestration.training_definitions import defs as training
 
 JOBS = {
@@ -20,8 +22,8 @@ JOBS = {
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def refused(job: str, config: str) -> SettingsError:
-    with pytest.raises(SettingsError) as caught:
+def refused(job: str, config: str) -> GivenValueError:
+    with pytest.raises(GivenValueError) as caught:
         require_fitting(job, JOBS[job], yaml.safe_load(config))
     assert "Int |" not in str(caught.value) and "{ " not in str(caught.value), "Dagster's signature"
     return caught.value
@@ -58,7 +60,31 @@ def refused(job: str, config: str) -> SettingsError:
             "ops: {training_set: {config: {window: 1}}}",
             "window cannot be 1: Input should be greater than or equal to 2",
             "ops.training_set.config in",
-            "launchpad",
+            "ops: {training_set: {config: {window: 64}}}",
+        ),
+        (
+            "ops: {training_set: {config: {width: 10, heads: 4}}}",
+            "width 10 is not a multiple of heads 4",
+            "ops.training_set.config in",
+            "docs/forecaster.md",
+        ),
+        (
+            "ops: {training_set: {config: {precision: float8}}}",
+            "these forecaster settings cannot be used: ",
+            "ops.training_set.config in",
+            "docs/forecaster.md",
+        ),
+        (
+            "ops: {training_set: {config: {intervals: [7m]}}}",
+            "interval '7m' is unknown",
+            "ops.training_set.config in",
+            "one of",
+        ),
+        (
+            "ops: {judgement: {config: {baselines: [oracle]}}}",
+            "there is no baseline oracle",
+            "ops.judgement.config in",
+            "choose among",
         ),
         ("width: 32", "a run config has no 'width'", "the top in", "begin with ops"),
         (
@@ -106,6 +132,7 @@ def test_what_is_wrong_is_named(config: str, what: str, where: str, remedy: str)
     assert what in error.what
     assert error.where.startswith(where) and error.where.endswith("the run config of train_and_export")
     assert remedy in error.remedy, error.remedy
+    assert "launchpad" not in str(error), "it was given in a file"
 
 
 def test_a_step_of_another_job_is_none_of_this_one() -> None:
@@ -147,12 +174,40 @@ def test_the_documented_example_can_be_used() -> None:
 def test_a_file_that_is_no_run_config(tmp_path: Path, content: bytes, what: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(content)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(GivenValueError) as caught:
         read_config(file)
     assert what in caught.value.what and caught.value.where == str(file)
     for there_is_none in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(SettingsError, match=r"cannot be read: (No such file|Is a directory)"):
+        with pytest.raises(GivenValueError, match=r"cannot be read: (No such file|Is a directory)"):
             read_config(there_is_none)
+
+
+def test_a_run_config_can_be_looked_at_without_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("ops: {klines: {config: {intervals: [1h]}}}")
+    assert require_config("ingest", file) == 0
+    assert capsys.readouterr().out == f"{file}: fits ingest\n"
+    assert require_config("ingest", None) == 0
+    file.write_text("ops: {klines: {config: {intervals: [7m]}}}")
+    with pytest.raises(GivenValueError, match="interval '7m' is unknown"):
+        require_config("ingest", file)
+    with pytest.raises(GivenValueError, match="there is no job"):
+        require_config("injest", file)
+
+
+def test_a_demo_takes_a_run_config_for_its_training(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLINECAST_HOME", str(home))
+    assert _command("train_and_export", None)[2:] == ["orchestration.cli", "run", "train_and_export"]
+    file = tmp_path / "config.yaml"
+    assert _command("train_and_export", file)[-2:] == ["--config", str(file)]
+    file.write_text("ops: [")
+    with pytest.raises(GivenValueError, match="the run config is no YAML"):
+        run_demo(retrain=False, config=file)
+    assert not any(home.iterdir()), "nothing was done"
 
 
 def test_keys_are_texts_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
@@ -160,5 +215,5 @@ def test_keys_are_texts_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
     file.write_text("{1: [{yes: 2}]}")
     config: dict[str, Any] = read_config(file)
     assert config == {"1": [{"True": 2}]}
-    with pytest.raises(SettingsError, match="a run config has no '1'"):
+    with pytest.raises(GivenValueError, match="a run config has no '1'"):
         require_fitting("ingest", JOBS["ingest"], config)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import typer
 
 from assets.archives import archive_summary
+from assets.clock import record_clock
 from assets.exchange_questions import chosen_symbols, exchange_time
-from assets.klines import _readable
+from assets.klines import _metadata, _readable
 from assets.source import claim_source
+from assets.state_files import write_json
 from market.archives.report import FileTally, TransferReport
+from market.backfill import BackfillReport
 from market.errors import MarketError
 from market.exchange.launch import RunningExchange, start_exchange
 from market.ingest_report import IngestReport, SeriesFailure, SeriesTally
-from market.store import GAP_SCHEMA, PREDICTION_SCHEMA, KlineStore
+from market.klines import MEANINGS
+from market.store import GAP_SCHEMA, PREDICTION_SCHEMA, SPANS_SCHEMA, KlineStore
 from orchestration.cli import run as running
-from orchestration.cli.exit_codes import PARTLY
-from orchestration.cli.main import main
+from orchestration.cli.exit_codes import FAILED, PARTLY, WRONG
+from orchestration.cli.main import app, main
 from tests.quality.test_consistency import simulated
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,6 +80,12 @@ def test_a_job_says_what_it_does_before_it_loads_dagster(
         (("--start", "2025-01-01", "--symbol", "BTC\udcff"), r"'BTC\udcff' is no symbol", "--symbols"),
         (("--start", "2025-01-01", "--symbols", "BTC USDT"), "'BTC USDT' is no symbol", "--symbols"),
         (("--start", "2025-01-01", "--symbols", "BTCUSDT,ethusdt"), "did you mean ETHUSDT?", "--symbols"),
+        (
+            ("--start", "2025-01-01", "--symbols", "top:0"),
+            "leave --symbols out for all; all and top:N",
+            "--symbols",
+        ),
+        (("--start", "2025-01-01", "--symbols", "all"), "'all' is no symbol", "--symbols"),
         (("--start", "2025-01-01", "--symbols", "BTC/USDT"), "did you mean BTCUSDT?", "--symbols"),
         (("--start", "2025-01-01", "--symbols", "--"), "'--' is not how symbols are written", "--symbols"),
         (("--start", "2025-01-01", "--interval", "1H"), "did you mean 1h?", "--intervals"),
@@ -94,7 +107,7 @@ def test_a_backfill_that_cannot_be_is_refused_before_any_work(
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().err
-    assert ended.value.code == 1
+    assert ended.value.code == WRONG
     assert says in said and f"where: {where}\n" in said, said
     assert not any(klinecast.home.iterdir())
 
@@ -103,7 +116,8 @@ def test_a_start_that_the_exchange_s_clock_has_not_reached_is_refused(klinecast)
     with start_exchange(symbols=2, seed=3, now="2025-06-10", speed=0) as exchange:
         klinecast.set(EXCHANGE_URL=exchange.url, SYMBOLS="BTCUSDT", INTERVALS="1h")
         answer = klinecast("backfill", "--start", "2025-06-10T01:00")
-    assert answer.code == 1
+    assert answer.code == WRONG
+    assert "loading Dagster" not in answer.error, "the built-in exchange says what its clock is"
     assert "2025-06-10 01:00:00 UTC is in the future: it is 2025-06-10 00:00:00 UTC" in answer.error
     assert "--start" in answer.error and "Traceback" not in answer.error
 
@@ -116,16 +130,16 @@ def test_symbols_are_chosen_the_same_way_everywhere(klinecast, command: str) -> 
     for option, symbol in (("--symbols", "S0"), ("--symbol", "S1")):
         assert klinecast(command, option, symbol, *more).code == 0
         odd = klinecast(command, option, "S0,\udcff", *more)
-        assert odd.code == 1 and r"'\udcff' is no symbol" in odd.error and "where: --symbols" in odd.error
+        assert odd.code == WRONG and r"'\udcff' is no symbol" in odd.error and "where: --symbols" in odd.error
     for written, meant in (("s0", "S0"), ("S-1", "S1"), ("btc/usdt", "BTCUSDT")):
         odd = klinecast(command, "--symbols", f"S0,{written}", *more)
-        assert odd.code == 1 and f"did you mean {meant}? Symbols are written in capitals" in odd.error
+        assert odd.code == WRONG and f"did you mean {meant}? Symbols are written in capitals" in odd.error
     if command == "predictions":
         return
     minutely = klinecast(command, "--interval", "1min", *more[2:])
-    assert minutely.code == 1 and "'1min' is unknown" in minutely.error and "mean 1m?" in minutely.error
+    assert minutely.code == WRONG and "'1min' is unknown" in minutely.error and "mean 1m?" in minutely.error
     reversed_span = klinecast("remove", "--interval", "1m", "--start", "2000", "--end", "1000", "--yes")
-    assert reversed_span.code == 1 and "there is no time between 2000 and 1000" in reversed_span.error
+    assert reversed_span.code == WRONG and "there is no time between 2000 and 1000" in reversed_span.error
 
 
 @pytest.mark.parametrize("command", ["gaps", "predictions"])
@@ -147,7 +161,7 @@ def test_unknown_names_are_told_and_the_known_ones_shown(klinecast, command: str
     assert "2 symbols: ETHUSD, NOSUCH" in several.error
     assert "ETHUSD: did you mean ETHUSDT?; the symbols here are BTCUSDT, ETHUSDT, S2" in several.error
     nothing = klinecast(command, "--symbols", "ETHUSD")
-    assert (nothing.code, nothing.out) == (1, "") and "did you mean ETHUSDT?" in nothing.error
+    assert (nothing.code, nothing.out) == (WRONG, "") and "did you mean ETHUSDT?" in nothing.error
     known = klinecast(command, "--symbols", "BTCUSDT,S2")
     assert (known.code, known.error) == (0, "")
     if command == "predictions":
@@ -156,6 +170,17 @@ def test_unknown_names_are_told_and_the_known_ones_shown(klinecast, command: str
         interval = klinecast(command, "--intervals", "1m,4h")
         assert interval.code == PARTLY and "1 interval: 4h" in interval.error and "BTCUSDT" in interval.out
         assert "the intervals here are 1m" in interval.error
+
+
+def test_what_has_to_be_done_before_there_are_predictions(klinecast) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0])
+    told = klinecast("predictions").out
+    assert "no model to make them with" in told
+    assert told.index("make_features") < told.index("train_and_export") < told.index("prediction_sweep")
+    write_json(klinecast.home / "models" / "current", {"version": "v1"})
+    told = klinecast("predictions").out
+    assert "train" not in told and "klinecast run prediction_sweep makes those" in told
 
 
 def test_predictions_that_are_not_shown_are_counted(klinecast) -> None:
@@ -191,7 +216,65 @@ def test_what_is_no_text_is_no_query(klinecast) -> None:
     with KlineStore.open(klinecast.home) as store:
         store.write("1m", simulated()[0])
     odd = klinecast("sql", "SELECT '\udcff'")
-    assert odd.code == 1 and "no UTF-8" in odd.error
+    assert odd.code == WRONG and "no UTF-8" in odd.error
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("run", "injest"), WRONG),
+        (("run", "ingest", "--config", "none.yaml"), WRONG),
+        (("run",), WRONG),
+        (("no-such-command",), WRONG),
+        (("gaps", "--cause", "outrage"), WRONG),
+        (("gaps", "--limit", "0"), WRONG),
+        (("sql", "SELEC 1"), WRONG),
+        (("sql", "SELECT * FROM no_such_table"), WRONG),
+        (("sql", "DELETE FROM klines"), WRONG),
+        (("sql", "SELECT error('the data')"), WRONG),
+        (("sql", "SELECT CAST(symbol AS INT) FROM klines"), FAILED),
+        (("models", "show", "v9"), WRONG),
+        (("models", "card", "v9"), WRONG),
+        (("models", "use", "v9", "--yes"), WRONG),
+        (("service", "postman"), WRONG),
+        (("exchange", "--port", "70000"), WRONG),
+        (("exchange", "--no-such-option"), WRONG),
+        (("remove", "--interval", "1m"), FAILED),
+        (("status", "--check"), FAILED),
+    ],
+)
+def test_exit_codes_tell_a_wrong_command_from_one_that_failed(
+    klinecast, command: tuple[str, ...], code: int
+) -> None:
+    with KlineStore.open(klinecast.home) as store:
+        store.write("1m", simulated()[0])
+    record_clock(klinecast.home, 1)
+    answer = klinecast(*command)
+    assert answer.code == code, answer.error
+    assert "Traceback" not in answer.error
+
+
+def test_an_environment_that_is_wrong_is_a_failure(klinecast) -> None:
+    klinecast.set(INTERVALS="7m")
+    assert klinecast("gaps").code == FAILED
+
+
+def test_a_port_in_use_is_a_failure(klinecast, served: RunningExchange) -> None:
+    busy = klinecast("exchange", "--port", served.url.rpartition(":")[2])
+    assert busy.code == FAILED and "choose another port" in busy.error
+
+
+def test_symbols_that_only_the_exchange_knows_are_named_once(klinecast) -> None:
+    with start_exchange(symbols=2, seed=3, now="2025-06-10", speed=0) as exchange:
+        klinecast.set(EXCHANGE_URL=exchange.url, INTERVALS="15m,1h")
+        answer = klinecast("backfill", "--start", "2025-06-09", "--symbols", "BTCUSD,NOPEUSDT")
+    assert answer.code == WRONG, "all of them are wrong, and nothing was done"
+    said = answer.error.partition("klinecast: ")[2]
+    assert said.startswith(
+        "the exchange has no symbol 'BTCUSD', 'NOPEUSDT'\n  where: symbols of klines (--symbols)"
+    )
+    assert "BTCUSD: did you mean BTCUSDT?" in said
+    assert answer.error.count("the exchange has no symbol 'NOPEUSDT'") == 1, "not once an interval"
 
 
 def test_a_pipe_has_no_width(klinecast) -> None:
@@ -234,6 +317,20 @@ def test_the_series_of_an_ingest_begin_with_what_a_person_needs() -> None:
     assert "failure" not in _readable(IngestReport(1, [quiet]).to_frame()).columns
 
 
+def test_gaps_that_are_looked_at_again_are_no_news() -> None:
+    told = _metadata(_of(SeriesTally("A", "1m", gaps=3)), pl.DataFrame(schema=SPANS_SCHEMA))
+    assert " 3 newly ledgered as absent, 0 refused;" in told["summary"]
+    again = _metadata(_of(SeriesTally("A", "1m", still_absent=2)), pl.DataFrame(schema=SPANS_SCHEMA))
+    assert " 0 newly ledgered as absent, 2 looked for again and still absent, 0 refused;" in again["summary"]
+    assert (again["gaps"], again["still_absent"]) == (0, 2)
+    described = again["dagster/column_schema"].columns
+    assert {column.name: column.description for column in described} == MEANINGS
+
+
+def _of(tally: SeriesTally) -> BackfillReport:
+    return BackfillReport(IngestReport(1, [tally]), TransferReport(), 1.0)
+
+
 def test_archive_files_that_brought_nothing_are_told_as_such() -> None:
     files = TransferReport([FileTally("a.zip", "A", "1m", outcome="stored")])
     assert archive_summary(files) == " (nothing new in 1 archive file that may fill gaps)"
@@ -252,6 +349,28 @@ def test_the_newest_bars_of_series_are_not_called_bars(klinecast, monkeypatch: p
     table = findings.result("fresh", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
     assert table.splitlines()[0] == "| interval | series | wrong | threshold | first |"
     assert "| bars |" in findings.result("in_order", dg.AssetCheckSeverity.WARN).metadata["by_interval"].value
+
+
+def _commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, *names, name)
+        else:
+            yield (*names, name), command
+
+
+def test_every_default_is_in_the_help(klinecast) -> None:
+    optional = {
+        names: [
+            option.name
+            for option in command.params
+            if option.param_type_name == "option" and not option.required and not option.is_flag
+        ]
+        for names, command in _commands(typer.main.get_command(app))
+    }
+    assert {names[0] for names, options in optional.items() if options} >= {"gaps", "run", "backfill"}
+    for names, options in optional.items():
+        assert klinecast(*names, "--help").out.count("default:") >= len(options), (names, options)
 
 
 def test_the_version_is_that_of_the_package(klinecast) -> None:

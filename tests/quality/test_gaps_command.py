@@ -93,7 +93,7 @@ def test_no_gap_is_said_plainly(with_gaps) -> None:
 
 def test_a_cause_or_interval_that_does_not_exist_is_refused(with_gaps) -> None:
     wrong = with_gaps("gaps", "--cause", "outrage")
-    assert (wrong.code, "use one of: before_listing, outage" in wrong.error) == (1, True)
+    assert (wrong.code, "use one of: before_listing, outage" in wrong.error) == (2, True)
     assert "'7m'" in with_gaps("gaps", "--interval", "7m").error
 
 

@@ -8,6 +8,7 @@ import pytest
 from assets.completeness import completeness
 from assets.platform import Platform
 from assets.settings import current_settings
+from assets.source import claim_source
 from assets.universe import universe
 from market.errors import MarketError
 from market.exchange.launch import start_exchange
@@ -45,6 +46,24 @@ def test_a_symbol_that_is_gone_is_left_out_of_the_universe_and_named(klinecast) 
     with KlineStore.open(klinecast.home) as store:
         assert store.universe()["symbol"].to_list() == ["BTCUSDT"]
         assert "S1" in store.spans()["symbol"], "its bars stay"
+
+
+@pytest.mark.parametrize("where", ["in files", "in a database"])
+def test_an_interrupted_first_ingest_is_told_as_one(
+    klinecast, request: pytest.FixtureRequest, where: str
+) -> None:
+    database = None
+    if where == "in a database":
+        database = request.getfixturevalue("empty_postgres")
+        klinecast.set(DATABASE_URL=database)
+    with KlineStore.open(klinecast.home, database) as store:
+        claim_source(klinecast.home, "https://api.example")
+        store.write("1m", simulated()[0])
+    told = klinecast("status").out
+    assert "the first ingest has not come to its end" in told and "fetches those that are missing" in told
+    assert "ingested yet" not in told and "nothing is stored" not in told
+    assert "first open time" in told, "the bars that are there are shown"
+    assert klinecast("status", "--check").code == 1
 
 
 def _last_check(klinecast) -> tuple[bool, dg.AssetCheckSeverity]:

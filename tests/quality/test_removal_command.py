@@ -15,6 +15,7 @@ from assets.platform import Platform
 from assets.settings import current_settings
 from market.exchange.launch import RunningExchange, start_exchange
 from market.store import KlineStore
+from orchestration.cli.exit_codes import WRONG
 from tests.quality.test_consistency import MINUTE, simulated
 
 
@@ -85,7 +86,7 @@ def test_one_bar_is_one_bar(filled) -> None:
 )
 def test_what_cannot_be_meant_is_refused(filled, options: tuple[str, ...], said: str) -> None:
     answer = filled("remove", *options, "--yes")
-    assert answer.code == 1
+    assert answer.code == WRONG
     assert said in answer.error
     assert held(filled.home) == WHOLE
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -281,6 +283,28 @@ def test_a_port_where_nobody_listens_is_told_within_seconds(
         S3Bucket(s3_url).list()
     assert time.monotonic() - started < 5, "the client itself would go on for a minute"
     assert [record.message.partition(" at ")[0] for record in caplog.records] == ["nobody answers"] * 2
+
+
+def test_a_server_that_says_nothing_is_given_up_soon(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects_s3, "_SILENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(objects_s3, "_REPEATED", timedelta(seconds=0.3))
+    monkeypatch.setattr(objects_s3, "_LONGEST", timedelta(seconds=60))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system takes connections, and nobody reads
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        objects = S3Bucket(s3_url)
+        tries: list[Callable[[], object]] = [
+            objects.list,
+            lambda: objects.exists("a"),
+            lambda: objects.get("a"),
+            lambda: objects.read("a", 0, 1),
+            lambda: objects.delete("a"),
+        ]
+        for trying in tries:
+            started = time.monotonic()
+            with pytest.raises(MarketError, match="does not answer") as caught:
+                trying()
+            assert time.monotonic() - started < 30, "a request may take a minute, silence may not"
+            assert "AWS_ENDPOINT_URL" in caught.value.remedy
 
 
 class _WebSite(BaseHTTPRequestHandler):

@@ -17,13 +17,20 @@ from training.controls.run import (
     CONTROLS_FILE,
     LEAST_SHARE,
     ControlsReport,
-    in_words,
     judge_without_skill,
     read_controls,
     run_controls,
 )
 from training.controls.sets import random_walk_set, shuffled_labels
-from training.controls.verdicts import FoundShare, auc_contributions, found_share, student_interval
+from training.controls.verdicts import (
+    FoundShare,
+    Interval,
+    NoSkill,
+    auc_contributions,
+    found_share,
+    student_interval,
+)
+from training.controls.words import in_words, outcome_in_words
 from training.data.dataset import build_training_set
 from training.data.splits import SPLITS
 from training.data.targets import NO_TARGET
@@ -172,6 +179,34 @@ def test_honest_data_pass_and_a_stopped_run_goes_on(
     assert "90% of the planted information" in words["planted_signal_is_found"]
     less = in_words(report.model_copy(update={"planted_signal": OWN.model_copy(update={"share": 0.4})}))
     assert "train longer" in less["planted_signal_is_found"] and LEAST_SHARE == 0.8
+    assert outcome_in_words(report) == "it has passed its checks"
+    off = run_controls(data, config, tmp_path, own_share=OWN, least_share=0.0, progress=begun.append)
+    assert len(begun) == 3, "the limit has no influence on the results"
+    assert read_controls(tmp_path) == off == report.model_copy(update={"least_share": 0.0})
+
+
+def test_a_check_that_a_limit_let_pass_is_not_called_passed() -> None:
+    chance = Interval(value=0.5, low=0.4, high=0.6, blocks=10)
+    nothing = Interval(value=0.0, low=-0.1, high=0.1, blocks=10)
+    passed = NoSkill(rows=1, level=0.9999, auc_sign=chance, log_loss_gain=nothing)
+    leaking = passed.model_copy(update={"auc_sign": nothing})
+    little = OWN.model_copy(update={"share": 0.12})
+    report = ControlsReport(
+        settings_id="", shuffled_labels=passed, random_walk=passed, planted_signal=little, least_share=0.0
+    )
+    told = in_words(report)["planted_signal_is_found"]
+    assert "12% of the planted information" in told and "turned off by least_share 0 (by default 0.8)" in told
+    assert "not shown to learn" in told and "turned off" in outcome_in_words(report)
+    lowered = report.model_copy(update={"least_share": 0.1})
+    assert "one of its checks was let pass: 12%" in outcome_in_words(lowered)
+    assert "at least 10% is asked for, lowered by least_share from 80%" in outcome_in_words(lowered)
+    found = report.model_copy(update={"planted_signal": OWN})
+    assert outcome_in_words(found).startswith("it has passed its checks: 90% of"), "it would have without it"
+    assert "turned off by least_share 0" in outcome_in_words(found), "and that is said"
+    for lacking in ({"least_share": 0.8}, {"random_walk": leaking}):
+        assert outcome_in_words(report.model_copy(update=lacking)) == "it has not passed its controls"
+    assert "have not all been run" in outcome_in_words(report.model_copy(update={"planted_signal": None}))
+    assert "have not been run" in outcome_in_words(None)
 
 
 def test_a_feature_that_looks_one_bar_ahead_is_seen_on_a_random_walk(

@@ -76,6 +76,8 @@ class ControlsReport(BaseModel):
         Hash of what the results depend on: data, settings, and the settings of the controls.
     planted_market
         Where the planted signal was looked for: `own`, the market of the run, or `simulated` for the purpose.
+    least_share
+        Share of the planted information that was last asked for; `LEAST_SHARE` unless someone has changed it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +88,7 @@ class ControlsReport(BaseModel):
     random_walk: NoSkill | None = None
     planted_signal: FoundShare | None = None
     planted_market: Literal["own", "simulated"] = "simulated"
+    least_share: float = LEAST_SHARE
 
 
 def run_controls(
@@ -94,6 +97,7 @@ def run_controls(
     workdir: Path,
     *,
     own_share: FoundShare | None = None,
+    least_share: float = LEAST_SHARE,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     training: ProgressCallback | None = None,
@@ -110,6 +114,8 @@ def run_controls(
     own_share
         What the forecaster itself found of a signal planted in its own market; None on other markets, where a small
         market is simulated and a forecaster trained on it.
+    least_share
+        Share of the planted information that is asked for; kept with the results, on which it has no influence.
     seed
         Of the shuffling, the walk and the simulated market.
     progress
@@ -134,6 +140,8 @@ def run_controls(
     report = read_controls(workdir)
     if report is None or report.settings_id != settings_id:
         report = ControlsReport(settings_id=settings_id)
+    if report.least_share != least_share:
+        report = _keep(report, workdir, least_share=least_share)
     work = Path(workdir) / "controls"
     if report.shuffled_labels is None:
         tell("shuffled_labels")
@@ -244,42 +252,3 @@ def _settings_id(data: TrainingSet, config: ForecasterConfig, seed: int) -> str:
     own = [SMALL_NETWORK, SHORT_TRAINING, PLANTED_TRAINING, TRAIN_ROWS, TEST_ROWS, seed]
     parts = [FORMAT_VERSION, data.manifest.training_set_id, config.model_dump(mode="json"), own]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def in_words(report: ControlsReport, least_share: float = LEAST_SHARE) -> dict[str, str]:
-    """Say in a sentence what each control found that has been run, by the name of its check."""
-    said = {}
-    if report.shuffled_labels is not None:
-        said["shuffled_labels_give_no_skill"] = "On shuffled labels: " + _no_skill_in_words(
-            report.shuffled_labels
-        )
-    if report.random_walk is not None:
-        said["random_walk_gives_no_skill"] = "On a random walk: " + _no_skill_in_words(report.random_walk)
-    if report.planted_signal is not None:
-        found = report.planted_signal
-        where = "its own market" if report.planted_market == "own" else "a market simulated for it"
-        remedy = (
-            ""
-            if found.share >= least_share
-            else "; train longer or on a longer history (epochs, max_windows)"
-        )
-        said["planted_signal_is_found"] = (
-            f"{found.share:.0%} of the planted information found on {where}, at least {least_share:.0%} is asked for"
-            f" ({found.bits:.4f} of {found.bits_best:.4f} bits a window){remedy}"
-        )
-    return said
-
-
-def _no_skill_in_words(verdict: NoSkill) -> str:
-    area, gain = verdict.auc_sign, verdict.log_loss_gain
-    level = f"{verdict.level:.2%}".rstrip("0").rstrip(".")
-    outcome = (
-        "no skill, as it must be" if verdict.passed else "skill where there can be none, so something leaks"
-    )
-    wide = area.high - area.low > WIDE
-    few = "; so few blocks tell little, a longer history would notice more" if wide else ""
-    return (
-        f"{outcome}. AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}], log loss better than the base rate's by"
-        f" {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] nats ({level} intervals, {area.blocks} blocks of"
-        f" time){few}"
-    )

@@ -12,7 +12,7 @@ one is shown: it has alpha / ((a + 1) (b + 1)).
 Where nothing is compared:
 
 ============================  ========  ==========================================================================
-no champion yet               promoted  it has passed its blocking checks
+no champion yet               promoted  it has passed its blocking checks, or they were let pass
 champion cannot be judged     promoted  its files are damaged, or it needs what these bars do not have: it could
                                         not predict either
 champion of another interval  promoted  the interval of the forecasts was changed, which is a decision
@@ -79,6 +79,7 @@ def promote(
     *,
     now: Clock,
     by: str,
+    checks: str = "nothing is known of its checks",
     settings: PromotionSettings | None = None,
 ) -> Decision:
     """Decide about a challenger, write the decision down, and let it take effect.
@@ -88,12 +89,14 @@ def promote(
     home
         The platform's home folder.
     challenger
-        Its bundle, which has passed its blocking checks.
+        Its bundle, which its blocking checks have let pass.
     bars
         Features and close prices of the challenger's interval, the newest bar last; those that a model needs and
         that are not among them count as not to be had.
     now, by
         Gives the time when it is decided, by the exchange's clock, ms since epoch; and who or what decides.
+    checks
+        What became of its blocking checks, in words: all that is known of a first model.
     settings
         How strict; by default as `PromotionSettings` says.
 
@@ -114,7 +117,7 @@ def promote(
     verify_files(challenger)
     for _ in range(_ROUNDS):
         before = standing(home)
-        decision, new = _Court(home, challenger, bars, now, by, settings, before.decisions).decide()
+        decision, new = _Court(home, challenger, bars, now, by, checks, settings, before.decisions).decide()
         with deciding(home):
             if standing(home) != before:
                 continue  # somebody else decided meanwhile, perhaps a person: this was about what is no more
@@ -140,11 +143,12 @@ class _Court:
         bars: Bars,
         now: Clock,
         by: str,
+        checks: str,
         settings: PromotionSettings,
         decisions: tuple[Decision, ...],
     ) -> None:
         self.home, self.folder, self.bars, self.now, self.by = home, challenger, bars, now, by
-        self.settings = settings
+        self.checks, self.settings = checks, settings
         self.challenger = verify_files(challenger)
         self.decisions = decisions
         self.trials = count_trials(home)
@@ -162,8 +166,7 @@ class _Court:
                 "champion_cannot_be_judged", f"the champion cannot be judged: {error.what}"
             ), True
         if current is None or self.champion is None:
-            words = "the first model here, and it has passed its checks"
-            return self._say("no_champion", words), True
+            return self._say("no_champion", f"the first model here, and {self.checks}"), True
         if self.champion.model_version == self.challenger.model_version:
             return self._say("is_champion", "it is the champion already"), False
         if self.champion.forecaster_sha256 == self.challenger.forecaster_sha256:

@@ -151,6 +151,10 @@ def champion_version(home: Path) -> str | None:
     return current.name if current else None
 
 
+class NoSuchVersionError(BundleError):
+    """A name that no published version has, or that several begin with."""
+
+
 def champion_manifest(home: Path) -> Manifest | None:
     """Return the manifest of the champion; None if there is none, or it cannot be read."""
     version = champion_version(home)
@@ -178,7 +182,7 @@ def find_model(home: Path, version: str) -> ModelEntry:
 
     Raises
     ------
-    BundleError
+    NoSuchVersionError
         No version, or more than one, begins like that.
     """
     every = list_bundles(home)
@@ -187,7 +191,7 @@ def find_model(home: Path, version: str) -> ModelEntry:
     )
     if len(found) != 1:
         problem = f"{len(found)} model versions begin with" if found else "there is no model version"
-        raise BundleError(
+        raise NoSuchVersionError(
             f"{problem} {version!r}",
             where=str(Path(home) / MODELS_FOLDER),
             remedy=f"choose one of: {', '.join(found or every) or 'none is published yet'}",
