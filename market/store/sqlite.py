@@ -43,11 +43,12 @@ def _put_bars_sql(rows: int) -> str:
 
 _PUT_BAR: Final = _put_bars_sql(1)
 _PUT_BARS: Final = _put_bars_sql(_TOGETHER)
-# The key leads by time: of one symbol among hundreds, each bar is looked up rather than all of them passed
-# over.
+# The key leads by time: of one symbol among hundreds, each bar is looked up rather than all of them passed over.
+# CROSS JOIN is not reordered, and no range of times stands beside it: some versions of SQLite would else go through
+# all bars at each time, or through all times for each bar.
 _LOOKUPS: Final = (
-    " JOIN (WITH RECURSIVE grid (at) AS (SELECT ? UNION ALL SELECT at + ? FROM grid WHERE at < ?)"
-    " SELECT at FROM grid) ON open_time = at WHERE "
+    "SELECT bar FROM (WITH RECURSIVE grid (at) AS (SELECT ? UNION ALL SELECT at + ? FROM grid WHERE at < ?)"
+    " SELECT at FROM grid) CROSS JOIN klines_hot ON open_time = at WHERE kline_interval = ?"
 )
 _FEW_SYMBOLS: Final = 4
 _MANY_TIMES: Final = 200_000
@@ -87,10 +88,9 @@ class SqliteTransaction:
         sql = f"SELECT bar FROM klines_hot WHERE {_RANGE}"
         parameters: tuple[object, ...] = (interval, start, end)
         if symbol_ids is not None:
-            sql += f" AND symbol_id IN ({', '.join(str(int(i)) for i in symbol_ids)})"
             if len(symbol_ids) <= _FEW_SYMBOLS and (grid := self._grid(interval, start, end)):
-                sql = sql.replace(" WHERE ", _LOOKUPS)
-                parameters = (*grid, *parameters)
+                sql, parameters = _LOOKUPS, (*grid, interval)
+            sql += f" AND symbol_id IN ({', '.join(str(int(i)) for i in symbol_ids)})"
         rows = self._connection.execute(sql, parameters)
         return np.frombuffer(b"".join(chain.from_iterable(rows)), BAR)
 
@@ -102,7 +102,7 @@ class SqliteTransaction:
             (interval, start, end),
         )
         step = interval_ms(interval)
-        if first is None or last is None or (last - first) // step > _MANY_TIMES:
+        if first is None or last is None or not 0 <= (last - first) // step <= _MANY_TIMES:
             return None
         return first, step, last
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.baselines.lagged import lagged_features, learned_rows, pieces
+from training.baselines.openmp import import_lightgbm
 from training.baselines.protocol import Floats, Predict, Rows, Said, said_of_probability
 from training.config import CLASSES
 from training.data.training_set import TrainingSet
@@ -33,7 +34,7 @@ SETTINGS = {
 def unusable() -> str | None:
     """Say why LightGBM cannot be used on this machine, if so: its wheel needs a library of the system."""
     try:
-        import lightgbm  # noqa: F401
+        import_lightgbm()
     except OSError as error:
         return f"LightGBM cannot be loaded: {error}; Debian has libgomp.so.1 in the package libgomp1"
     return None
@@ -76,8 +77,7 @@ def _fit(
     learned: tuple[Floats, NDArray[Any]], asked: tuple[Floats, NDArray[Any]], settings: dict[str, Any]
 ) -> Any:
     """Boost until the validation loss has not fallen for `PATIENCE` rounds; rows without a target are left out."""
-    import lightgbm
-
+    lightgbm = import_lightgbm()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(
         1, cores // 2
