@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,13 @@ from kernels.catalogue import CATALOGUE_VERSION
 from kernels.compute import FeatureBlock
 from kernels.errors import KernelError
 
+log = logging.getLogger(__name__)
+
 _KEEP = 2
 _MANIFEST = "manifest.json"
 _LATEST = "latest"
+_VALUES, _TIMES = "values.npy", "open_time.npy"
+_DRAFT = ".draft-"
 
 
 def publish(block: FeatureBlock, interval: str, home: Path, extra: dict[str, Any] | None = None) -> Path:
@@ -43,26 +51,71 @@ def publish(block: FeatureBlock, interval: str, home: Path, extra: dict[str, Any
     """
     parent = home / "features" / interval
     parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=parent, prefix=".draft-"))
-    try:
-        _save(draft / "values.npy", np.ascontiguousarray(block.values, dtype=np.float32))
-        _save(draft / "open_time.npy", np.asarray(block.open_time, dtype=np.int64))
-        manifest = _manifest(block, interval, extra or {})
-        version = _version(draft, manifest)
-        _write(draft / _MANIFEST, json.dumps({**manifest, "version": version}, indent=1).encode())
-        folder = parent / version
-        draft.chmod(0o755)
-        if not folder.exists():
-            draft.replace(folder)
-        _sync_folder(parent)
-        pointer = parent / f".{_LATEST}-{os.getpid()}"
-        _write(pointer, version.encode())
-        pointer.replace(parent / _LATEST)
-        _sync_folder(parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    _prune(parent, keep=folder)
+    with _only_writer(parent):
+        draft = Path(tempfile.mkdtemp(dir=parent, prefix=_DRAFT))
+        try:
+            folder = _move_in(draft, block, _manifest(block, interval, extra or {}))
+            pointer = draft.with_name(f"{draft.name}-{_LATEST}")
+            _write(pointer, folder.name.encode())
+            pointer.replace(parent / _LATEST)
+            _sync_folder(parent)
+        except OSError as error:
+            raise KernelError(
+                f"features cannot be written: {error}",
+                where=f"{parent}: {block.values.nbytes} bytes to write, {shutil.disk_usage(parent).free} free",
+                remedy="make room on this disk, or move the home to another",
+            ) from error
+        finally:
+            _remove_drafts(parent, draft.name)
+        _prune(parent, keep=folder)
     return folder
+
+
+@contextmanager
+def _only_writer(parent: Path) -> Iterator[None]:
+    """One writer at a time, who clears away what killed ones have left behind. Readers need no lock."""
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:  # a file system without locks
+            log.warning("no lock for publishing features in %s: %s", parent, error)
+        else:
+            _remove_drafts(parent)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_drafts(parent: Path, prefix: str = _DRAFT) -> None:
+    for left in parent.glob(f"{prefix}*"):
+        left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+
+
+def _move_in(draft: Path, block: FeatureBlock, manifest: dict[str, Any]) -> Path:
+    """Write a version into the draft, and put that in its place; returns the place."""
+    _save(draft / _VALUES, np.ascontiguousarray(block.values, dtype=np.float32))
+    _save(draft / _TIMES, np.asarray(block.open_time, dtype=np.int64))
+    version = _version(draft, manifest)
+    _write(draft / _MANIFEST, json.dumps({**manifest, "version": version}, indent=1).encode())
+    _sync_folder(draft)
+    draft.chmod(0o755)
+    folder = draft.parent / version
+    if folder.exists() and not _is_whole(folder):
+        folder.rename(draft.with_name(f"{draft.name}-damaged"))
+    if not folder.exists():
+        draft.replace(folder)
+    _sync_folder(draft.parent)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a version still has the content that it is named after."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        return bool(manifest.pop("version") == _version(folder, manifest) == folder.name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def open_latest(home: Path, interval: str) -> FeatureBlock:
@@ -74,33 +127,53 @@ def open_latest(home: Path, interval: str) -> FeatureBlock:
         Nothing was published, or what lies there does not fit together.
     """
     parent = home / "features" / interval
+    version = _latest(parent)
+    while True:
+        try:
+            return _open(parent / version)
+        except KernelError:
+            before, version = version, _latest(parent)
+            if version == before:  # else later ones have come, and this one has gone
+                raise
+
+
+def _latest(parent: Path) -> str:
+    """Version that the pointer names."""
     try:
-        version = (parent / _LATEST).read_text().strip()
+        return (parent / _LATEST).read_text().strip()
     except FileNotFoundError:
         raise KernelError(
-            f"no features of interval {interval!r} have been published",
+            f"no features of interval {parent.name!r} have been published",
             where=str(parent),
             remedy="materialise `features` first: klinecast run ingest, then klinecast run make_features",
         ) from None
-    folder = parent / version
+    except (OSError, ValueError) as error:
+        raise _unreadable(parent / _LATEST, str(error)) from error
+
+
+def _open(folder: Path) -> FeatureBlock:
+    """Map one version."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-        open_time = np.load(folder / "open_time.npy", mmap_mode="r", allow_pickle=False)
+        values = np.load(folder / _VALUES, mmap_mode="r", allow_pickle=False)
+        open_time = np.load(folder / _TIMES, mmap_mode="r", allow_pickle=False)
         names, symbols = tuple(manifest["names"]), tuple(manifest["symbols"])
-    except (OSError, ValueError, KeyError) as error:
-        raise KernelError(
-            f"published features cannot be read: {error}",
-            where=str(folder),
-            remedy="materialise `features` anew: klinecast run make_features",
-        ) from error
-    if values.shape != (len(names), len(open_time), len(symbols)) or values.dtype != np.float32:
-        raise KernelError(
-            f"published features do not fit together: values {values.dtype} {values.shape}",
-            where=str(folder),
-            remedy="materialise `features` anew: klinecast run make_features",
-        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise _unreadable(folder, str(error)) from error
+    if values.dtype != np.float32 or open_time.dtype != np.int64 or open_time.ndim != 1:
+        raise _unreadable(folder, f"values {values.dtype}, open_time {open_time.dtype} {open_time.shape}")
+    if values.shape != (len(names), len(open_time), len(symbols)):
+        wanted = f"{len(names)} features, {len(open_time)} bars, {len(symbols)} symbols"
+        raise _unreadable(folder, f"values {values.shape} do not fit together with {wanted}")
     return FeatureBlock(values, names, open_time, symbols)
+
+
+def _unreadable(place: Path, why: str) -> KernelError:
+    return KernelError(
+        f"published features cannot be read: {why}",
+        where=str(place),
+        remedy="materialise `features` anew: klinecast run make_features",
+    )
 
 
 def _manifest(block: FeatureBlock, interval: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +194,7 @@ def _manifest(block: FeatureBlock, interval: str, extra: dict[str, Any]) -> dict
 def _version(draft: Path, manifest: dict[str, Any]) -> str:
     """Last open time and a hash of the content: the same features published twice are one version."""
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True, default=str).encode())
-    for name in ("values.npy", "open_time.npy"):
+    for name in (_VALUES, _TIMES):
         with (draft / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"{manifest['last_open_time'] or 0}-{digest.hexdigest()[:12]}"

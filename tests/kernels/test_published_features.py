@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +80,69 @@ def test_errors_say_what_to_do(home):
     np.save(folder / "values.npy", np.zeros((2, 6, 4), dtype=np.float32))
     with pytest.raises(KernelError, match="do not fit together"):
         open_latest(home, "1m")
+
+
+@pytest.mark.parametrize("name", ["values.npy", "open_time.npy", "manifest.json", "latest"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\x00"])
+def test_a_damaged_file_is_told_and_mended_by_the_same_features(home, name, content):
+    folder = publish(block(1), "1m", home, {})
+    (folder.parent if name == "latest" else folder).joinpath(name).write_bytes(content)
+    with pytest.raises(KernelError, match="cannot be read"):
+        open_latest(home, "1m")
+    assert publish(block(1), "1m", home, {}) == folder
+    assert np.array_equal(open_latest(home, "1m").values, block(1).values, equal_nan=True)
+    assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_times_of_another_kind_do_not_fit(home):
+    folder = publish(block(1), "1m", home, {})
+    np.save(folder / "open_time.npy", np.arange(6.0))
+    with pytest.raises(KernelError, match="float64"):
+        open_latest(home, "1m")
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from kernels import feature_store
+from kernels.compute import FeatureBlock
+if sys.argv[3] == "dies":
+    feature_store._write = lambda *_: os._exit(9)  # between the arrays and the manifest
+for seed in range(30):
+    values = np.random.default_rng([int(sys.argv[2]), seed]).normal(size=(2, 6, 3)).astype(np.float32)
+    block = FeatureBlock(values, ("a_1", "b_2"), np.arange(6, dtype=np.int64) * 60_000, ("X", "Y", "Z"))
+    feature_store.publish(block, "1m", Path(sys.argv[1]))
+"""
+
+
+def writer(home: Path, seed: int, fate: str = "lives") -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(home), str(seed), fate])
+
+
+def test_what_a_killed_writer_left_goes_with_the_next(home):
+    parent = publish(block(1), "1m", home, {}).parent
+    assert writer(home, 0, "dies").wait(timeout=120) == 9
+    assert [p for p in parent.iterdir() if p.name.startswith(".")]
+    assert np.array_equal(open_latest(home, "1m").values, block(1).values, equal_nan=True)
+    publish(block(3), "1m", home, {})
+    assert not [p for p in parent.iterdir() if p.name.startswith(".")]
+
+
+def test_readers_see_whole_versions_while_two_write(home):
+    publish(block(0), "1m", home, {})
+    writers = [writer(home, seed) for seed in range(2)]
+    while any(w.poll() is None for w in writers):
+        assert open_latest(home, "1m").shape == (2, 6, 3)
+    assert [w.returncode for w in writers] == [0, 0]
+
+
+def test_a_full_disk_is_told(home, monkeypatch):
+    def full(path, array):
+        raise OSError("144 requested and 0 written")  # what numpy says of it
+
+    monkeypatch.setattr("kernels.feature_store._save", full)
+    with pytest.raises(KernelError, match="cannot be written") as caught:
+        publish(block(2), "1m", home, {})
+    assert "144 bytes to write" in caught.value.where
+    assert not list((home / "features" / "1m").iterdir())
