@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from kernels.errors import KernelError
 from kernels.generate import Program
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,11 @@ def cache_folder() -> Path:
     for folder in candidates:
         if _is_ours(folder):
             return folder
-    raise OSError(f"no writable folder for compiled kernels among {[str(c) for c in candidates]}")
+    raise KernelError(
+        "no folder for compiled kernels that only this user can write",
+        where=", ".join(map(str, candidates)),
+        remedy="set NUMBA_CACHE_DIR to one",
+    )
 
 
 def _is_ours(folder: Path) -> bool:
@@ -98,14 +103,18 @@ def entry_point(program: Program, width: int, out_bits: int) -> Entry:
     key = hashlib.sha256(f"{_environment_key()} {width} {out_bits}\n{program.source}".encode()).hexdigest()[
         :40
     ]
-    path = cache_folder() / f"{key}.kernel"
+    try:
+        path = cache_folder() / f"{key}.kernel"
+    except KernelError as error:
+        log.warning("every process compiles for itself: %s", error)
+        return _link(*_compile(program, width, out_bits))
     kernel = _read(path)
     if kernel is None:
         with _only_one(path.with_suffix(".lock")):
             kernel = _read(path)
             if kernel is None:
                 kernel = _compile(program, width, out_bits)
-                _publish(path, *kernel)
+                _keep(path, *kernel)
     return _link(*kernel)
 
 
@@ -127,27 +136,45 @@ def _read(path: Path) -> tuple[str, bytes] | None:
             return facts["symbol"], code
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     log.warning("damaged kernel cache file %s: compiling anew", path)
     return None
 
 
+def _keep(path: Path, symbol: str, code: bytes) -> None:
+    """Publish if the disk takes it: what has been compiled serves this process in any case."""
+    try:
+        for left in path.parent.glob(f"{path.stem}-*"):  # by a process that was killed: its lock is ours now
+            left.unlink(missing_ok=True)
+        _publish(path, symbol, code)
+    except OSError as error:
+        log.warning("compiled kernels cannot be kept, the next process compiles again: %s", error)
+
+
 def _publish(path: Path, symbol: str, code: bytes) -> None:
     head = json.dumps({"symbol": symbol, "sha256": hashlib.sha256(code).hexdigest()}).encode()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
-    with os.fdopen(handle, "wb") as file:
-        file.write(head + b"\n" + code)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-")
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(head + b"\n" + code)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel of the operating system drops it should we die."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold an exclusive lock, where there can be one; the kernel of the operating system drops it should we die."""
+    with ExitStack() as held:
+        try:
+            fcntl.flock(held.enter_context(path.open("w")), fcntl.LOCK_EX)
+        except OSError as error:  # a full disk, a file system without locks
+            log.warning("no lock for compiling kernels, others may compile the same: %s", error)
         yield
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kernels.compile import compile_program
+from kernels.errors import KernelError
 from kernels.generate import build
 from kernels.objects import cache_folder, entry_point
 
@@ -59,10 +61,13 @@ def test_four_processes_compile_once_and_later_ones_not_at_all(tmp_path):
     (file,) = tmp_path.rglob("*.kernel")
     whole = file.read_bytes()
     file.write_bytes(whole[:-100])
+    draft = file.with_name(f"{file.stem}-draft")  # of a process that was killed while writing
+    draft.write_bytes(b"")
     mended = finish(start(tmp_path))
     assert mended[0].startswith("damaged kernel cache file")
     assert mended[-1].split()[1] == warm[-1].split()[1]
     assert file.read_bytes() != whole[:-100]
+    assert not draft.exists()
 
 
 def test_a_read_only_install_works(tmp_path):
@@ -115,3 +120,49 @@ def test_an_interrupted_compilation_leaves_nothing_behind(tmp_path, monkeypatch)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     entry_point(build(("sma_3",)), 8, 32)
     assert len(list(tmp_path.rglob("*.kernel"))) == 1
+
+
+@pytest.fixture(scope="module")
+def kernel() -> tuple[str, bytes]:
+    return compile_program(build(("sma_3",)), 8, 32)
+
+
+@pytest.fixture
+def compiled(kernel, monkeypatch):
+    """Let nothing be compiled anew, and count how often that was asked for."""
+    asked: list[int] = []
+    monkeypatch.setattr("kernels.objects._compile", lambda *_: asked.append(1) or kernel)
+    return asked
+
+
+def refuse(*_arguments, **_options):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp", "fcntl.flock"])
+def test_a_disk_that_takes_nothing_stops_nobody(tmp_path, monkeypatch, caplog, compiled, where):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(f"kernels.objects.{where}", refuse)
+    assert callable(entry_point(build(("sma_3",)), 8, 32))
+    assert "No space left on device" in caplog.text
+    assert compiled == [1]
+    assert not [p for p in tmp_path.rglob("*-*") if p.is_file()]
+
+
+def test_without_any_folder_every_process_compiles(tmp_path, monkeypatch, caplog, compiled):
+    monkeypatch.setattr("kernels.objects._is_ours", lambda _folder: False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert callable(entry_point(build(("sma_3",)), 8, 32))
+    assert "NUMBA_CACHE_DIR" in caplog.text
+    with pytest.raises(KernelError, match="only this user can write"):
+        cache_folder()
+
+
+def test_a_cache_file_that_cannot_be_read_is_made_anew(tmp_path, monkeypatch, compiled):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    entry_point(build(("sma_3",)), 8, 32)
+    (file,) = tmp_path.rglob("*.kernel")
+    file.unlink()
+    file.mkdir()
+    assert callable(entry_point(build(("sma_3",)), 8, 32))
+    assert compiled == [1, 1]
