@@ -9,12 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.catalogue import default_features, load_features, model_features
-from kernels.documentation import features_page
-from kernels.engine import engine_for
 from kernels.errors import KernelError
-from kernels.objects import cache_folder
-from kernels.parity import check_features
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,15 +23,28 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.command == "docs":
-            sys.stdout.write(features_page())
-            return 0
+            return _docs()
         return _warm() if options.command == "warm" else _check(options.features)
     except KernelError as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
+# The catalogue loads the user's files of features when it is imported: what is wrong in one is told as above.
+
+
+def _docs() -> int:
+    from kernels.documentation import features_page
+
+    sys.stdout.write(features_page())
+    return 0
+
+
 def _warm() -> int:
+    from kernels.catalogue import default_features, model_features
+    from kernels.engine import engine_for
+    from kernels.objects import cache_folder
+
     started = time.perf_counter()
     for names in (model_features(), model_features(np.zeros(0, np.int64)), default_features()):
         engine_for(names)
@@ -45,9 +53,13 @@ def _warm() -> int:
 
 
 def _check(given: list[str]) -> int:
+    from kernels.catalogue import load_features
+    from kernels.parity import check_features
+
     names: list[str] = []
     for item in given:
         names += load_features(Path(item)) if item.endswith(".py") else (item,)
+    names = list(dict.fromkeys(names))  # a file and a name of its own, too
     report = check_features(names)
     for line in report.failures:
         sys.stdout.write(f"FAILED {line}\n")

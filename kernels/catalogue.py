@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import formulas
-from kernels.errors import KernelError
+from kernels.errors import KernelError, place_in
 from kernels.generate import trace
 from kernels.layout import reach, warmup
 from kernels.panel import DAY_MS
 from kernels.registry import FAMILIES, Family, find_family, forget
 from kernels.series import BAR_COLUMNS, Graph
 
-CATALOGUE_VERSION = 1
+CATALOGUE_VERSION = 2
 """Raised when a feature's values change; stored with published features."""
 
 USER_FILES_VARIABLE = "KLINECAST_FEATURE_FILES"
@@ -114,44 +114,56 @@ def load_features(path: Path) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Names of the listed instances that the file added.
+        Names of the listed instances that the file adds; those of a file that is loaded already are the same again.
 
     Raises
     ------
     KernelError
-        The file cannot be read or run.
+        The file cannot be read or run, or defines no feature; nothing of it stays registered.
     """
-    before = set(FAMILIES)
     # one module per file, so that loading it twice is loading it once
     name = f"klinecast_features_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
-        found = importlib.util.spec_from_file_location(name, path)
-        if found is None or found.loader is None or not path.is_file():
-            raise KernelError(
-                "no such file of features",
-                where=str(path),
-                remedy=f"correct the path in {USER_FILES_VARIABLE}",
-            )
-        module = importlib.util.module_from_spec(found)
-        sys.modules[name] = module
+        before = set(FAMILIES)
         try:
-            found.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise KernelError(
-                f"cannot load features: {type(error).__name__}: {error}",
-                where=str(path),
-                remedy="run the file with Python to see where it fails",
-            ) from error
-    added = {template: family for template, family in FAMILIES.items() if template not in before}
+            _execute(path, name)
+            added = [family for template, family in FAMILIES.items() if template not in before]
+            if not added:
+                raise KernelError(
+                    "a file of features defines none",
+                    where=str(path),
+                    remedy="decorate its formulas with kernels.registry.feature",
+                )
+            listed = {s.name: s for family in added for s in _listed(family)}
+        except KernelError:
+            forget(set(FAMILIES) - before)
+            sys.modules.pop(name, None)
+            raise
+        _CATALOGUE.update(listed)
+        _LISTED_BY[name] = tuple(listed)
+    return _LISTED_BY[name]
+
+
+def _execute(path: Path, name: str) -> None:
+    """Run a file as a module of that name."""
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None or not path.is_file():
+        raise KernelError(
+            "no such file of features",
+            where=str(path),
+            remedy=f"correct the path, here or in {USER_FILES_VARIABLE}; its name ends in .py",
+        )
+    sys.modules[name] = module = importlib.util.module_from_spec(found)
     try:
-        listed = {s.name: s for family in added.values() for s in _listed(family)}
+        found.loader.exec_module(module)
     except KernelError:
-        forget(added)
-        sys.modules.pop(name, None)
         raise
-    _CATALOGUE.update(listed)
-    return tuple(listed)
+    except Exception as error:
+        raise KernelError(
+            f"cannot load features: {type(error).__name__}: {error}",
+            where=place_in(str(path), error),
+            remedy="correct the file; running it with Python shows where it fails",
+        ) from error
 
 
 def _listed(family: Family) -> list[FeatureSpec]:
@@ -159,6 +171,7 @@ def _listed(family: Family) -> list[FeatureSpec]:
     return [spec(family.name(values)) for values in family.instances]
 
 
+_LISTED_BY: dict[str, tuple[str, ...]] = {}  # module of a file of features -> names
 _CATALOGUE: dict[str, FeatureSpec] = {}
 CATALOGUE: Mapping[str, FeatureSpec] = MappingProxyType(_CATALOGUE)
 """The listed features by name. Others with other parameters are as good: `spec("rsi_21")`."""

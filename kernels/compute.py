@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from kernels.catalogue import available, default_features
 from kernels.driver import OK
 from kernels.engine import Engine, aligned, engine_for, pad
-from kernels.errors import BadPanel
+from kernels.errors import BadPanel, KernelError
 from kernels.file_maps import read_planes
-from kernels.panel import PanelLike, bad_bar, check_shapes, clock_values, say_time
+from kernels.panel import PanelLike, bad_bar, check_shapes, clock_values, last_close, say_time
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def compute(
     threads
         Threads over groups of symbols; changes no bit of the result.
     now_ms
-        Exchange time. When given, a last bar that is still open is refused.
+        Exchange time. When given, a last bar that is still open is refused (a single bar, of which nothing says how
+        long it is, when it opens later).
     out
         (F, T, S) C-contiguous float32 to write to instead of a new array.
 
@@ -87,6 +89,8 @@ def compute(
         The panel, or a bar in it, is not as described; says which.
     UnknownFeature
         A name that the catalogue cannot make sense of.
+    KernelError
+        No memory for the result.
     """
     names = available(default_features(), panel.columns) if features is None else tuple(features)
     engine = engine_for(names)
@@ -122,21 +126,28 @@ def run_batch(engine: Engine, panel: PanelLike, values: NDArray[np.floating], th
 def _output(shape: tuple[int, int, int], width: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Where the compiled code writes: the caller's array, or a new one; at least `width` symbols wide."""
     if out is not None:
-        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.float32
+        if not fits or not out.flags.c_contiguous or not out.flags.writeable:
             raise BadPanel(
-                "out is not a C-contiguous float32 array of the result's shape",
-                where=f"{out.dtype} {out.shape}, needed float32 {shape}",
+                "out is not a writable C-contiguous float32 array of the result's shape",
+                where=f"{type(out).__name__} {getattr(out, 'dtype', '')} {getattr(out, 'shape', '')}, needed {shape}",
                 remedy="allocate it with numpy.empty",
             )
         if shape[2] >= width:
             return out
-    return aligned((*shape[:2], max(shape[2], width)), np.float32, np.empty)
+    try:
+        return aligned((*shape[:2], max(shape[2], width)), np.float32, np.empty)
+    except MemoryError as error:
+        raise KernelError(
+            f"no memory for the result: {4 * math.prod(shape) / 2**30:.1f} GiB",
+            where="{} features, {} bars, {} symbols of 4 bytes".format(*shape),
+            remedy="compute fewer at a time, or into a file: out=numpy.lib.format.open_memmap(path, 'w+', 'f4', shape)",
+        ) from error
 
 
 def refuse_open_bar(open_time: NDArray[np.int64], now_ms: int) -> None:
     """Refuse a last bar that has not closed by `now_ms`."""
-    interval = int(open_time[-1] - open_time[-2]) if len(open_time) > 1 else 0
-    if interval and open_time[-1] + interval > now_ms:
+    if last_close(open_time) > now_ms:
         raise BadPanel(
             "the last bar is still open",
             where=f"open_time {say_time(open_time[-1])}, now {say_time(now_ms)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class KernelError(Exception):
     """An input, a feature name or a saved state that the kernels refuse.
@@ -48,3 +50,11 @@ class RevisedBar(KernelError):  # noqa: N818
 
 class StateMismatch(KernelError):  # noqa: N818
     """A saved stream state that belongs to other features, symbols or another interval."""
+
+
+def place_in(file: str, error: BaseException) -> str:
+    """`file:line` where an error passed through a file last; the file alone where it did not."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"{file}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}:{lines[-1]}" if lines else file

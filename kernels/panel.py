@@ -15,6 +15,7 @@ from kernels.series import BAR_COLUMNS, CLOCK_COLUMNS
 
 DAY_MS = 86_400_000
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # years 1 to 9999: numbers beyond are no ms
 
 
 class PanelLike(Protocol):
@@ -82,6 +83,9 @@ def check_times(open_time: NDArray[np.int64]) -> None:
             where=f"{type(open_time).__name__} {getattr(open_time, 'dtype', '')}",
             remedy="give ms since epoch UTC as int64",
         )
+    if len(open_time):
+        check_time(int(open_time.min()))
+        check_time(int(open_time.max()))
     steps = np.diff(open_time)
     if not steps.size:
         return
@@ -99,6 +103,27 @@ def check_times(open_time: NDArray[np.int64]) -> None:
             where=f"row {row}: {say_time(open_time[row])} is {steps[row - 1]} ms after the row before, not {steps[0]}",
             remedy="keep a row of NaN for every missing bar, as KlineStore.panel does",
         )
+
+
+def check_time(open_time: int | np.int64) -> None:
+    """Refuse what is no whole number of ms since epoch UTC, such as the µs of archives since 2025."""
+    if not isinstance(open_time, int | np.integer) or not _FIRST_MS <= open_time <= _LAST_MS:
+        raise BadPanel(
+            "open_time is not in ms",
+            where=f"open_time {open_time!r}",
+            remedy="give whole ms since epoch UTC",
+        )
+
+
+def last_close(open_time: NDArray[np.int64]) -> int:
+    """When the last bar closes, ms; of one bar alone, whose length nobody knows, the first ms after it opens."""
+    last = int(open_time[-1])
+    if len(open_time) == 1:
+        return last + 1
+    if _monthly(open_time):
+        month = open_time[-1:].astype("datetime64[ms]").astype("datetime64[M]") + 1
+        return int(month.astype("datetime64[ms]").astype(np.int64)[0])
+    return last + int(open_time[-1] - open_time[-2])
 
 
 def _monthly(open_time: NDArray[np.int64]) -> bool:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.catalogue import spec
+from kernels.catalogue import FeatureSpec, spec
 from kernels.compute import compute, run_batch
 from kernels.engine import Engine, engine_for
+from kernels.generate import build
+from kernels.logarithm import reference_log
 from kernels.panel import clock_values
 from kernels.reference import run_reference
 from kernels.sample import SamplePanel, sample_panel
@@ -48,15 +50,16 @@ def check_features(
     features
         Names.
     bars, symbols, seed
-        Of the made-up panel.
+        Of the made-up panel; it has more bars where the features need them.
 
     Returns
     -------
     ParityReport
         Batch against the NumPy oracle, any chunks, bar by bar, save and restore, one symbol alone, permuted symbols,
-        a changed future; and the declared warm-up, range and freedom of scale.
+        a changed future; the declared warm-up, range and freedom of scale; and that values are finite.
     """
     names = tuple(features)
+    bars = max([bars, *(spec(name).warmup + 120 for name in names)])
     panel = sample_panel(bars, symbols, seed=seed, gaps=True, scales=True)
     batch = compute(panel, names).values
     failures: list[str] = []
@@ -71,17 +74,23 @@ def check_features(
         failures += _differing(what, names, batch, run())
     cut = bars * 2 // 3
     failures += _differing("changed future", names, batch[:, :cut], _other_future(names, panel, cut)[:, :cut])
-    failures += _declared(names, batch, panel)
-    more = ("changed future", "warm-up", "range", "scale")
+    failures += _declared(names, bars)
+    more = ("changed future", "warm-up", "finite", "range", "scale")
     return ParityReport(names, (*checks, *more), tuple(failures))
 
 
 def oracle(features: Sequence[str], panel: SamplePanel) -> NDArray[np.float64]:
     """Features from the NumPy interpretation of the generated step, float64."""
-    program = engine_for(tuple(features)).program
+    return _interpret(features, panel, reference_log)
+
+
+def _interpret(
+    features: Sequence[str], panel: SamplePanel, log: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    program = build(tuple(features))
     columns = [panel.columns[name] for name in program.columns]
     state = np.zeros((program.rows, len(panel.symbols)))
-    return run_reference(program, columns, clock_values(panel.open_time, program.clock), state, 0)
+    return run_reference(program, columns, clock_values(panel.open_time, program.clock), state, 0, log)
 
 
 def in_chunks(
@@ -143,10 +152,10 @@ def _other_future(names: tuple[str, ...], panel: SamplePanel, cut: int) -> NDArr
     return compute(replace(panel, columns=columns), names).values
 
 
-def _declared(names: tuple[str, ...], batch: NDArray[np.float32], panel: SamplePanel) -> list[str]:
+def _declared(names: tuple[str, ...], bars: int) -> list[str]:
     """Hold what the catalogue says against a panel without gaps and against one with other units."""
-    plain = sample_panel(len(panel.open_time), 8, seed=3)
-    values = _float64(names, plain)
+    plain = sample_panel(bars, 8, seed=3)
+    values = _interpret(names, plain, _strict_log)
     units = {"volume": 1 / 3, "taker_buy_base": 1 / 3}
     price = {"open": 7.0, "high": 7.0, "low": 7.0, "close": 7.0}
     scaled = {k: v * price.get(k, units.get(k, 1.0)) for k, v in plain.columns.items()}
@@ -154,11 +163,11 @@ def _declared(names: tuple[str, ...], batch: NDArray[np.float32], panel: SampleP
     failures = []
     for name, value, other in zip(names, values, rescaled, strict=True):
         described = spec(name)
-        first = np.argmax(~np.isnan(value), axis=0)
-        if (first != described.warmup).any() or np.isnan(value[described.warmup :]).any():
-            failures.append(
-                f"warm-up: {name} has its first value at bar {first.max()}, not {described.warmup}"
-            )
+        if not np.isnan(value[: described.warmup]).all():
+            failures.append(f"warm-up: {name} has a value before bar {described.warmup}")
+        if not np.isfinite(value[described.warmup :]).all():
+            failures.append(_not_finite(name, value, described, plain))
+            continue
         least, greatest = described.value_range
         slack = _TOLERANCE * max(abs(least or 0.0), abs(greatest or 0.0), 1.0)
         if (least is not None and np.nanmin(value) < least - slack) or (
@@ -169,6 +178,23 @@ def _declared(names: tuple[str, ...], batch: NDArray[np.float32], panel: SampleP
         if described.scale_free and np.nanmax(np.abs(value - other)) > _TOLERANCE * spread:
             failures.append(f"scale: {name} changes with the unit of price or volume")
     return failures
+
+
+def _strict_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm that is NaN where there is none."""
+    return np.where((x > 0) & (x < np.inf), reference_log(x), np.nan)
+
+
+def _not_finite(name: str, value: NDArray[np.float64], described: FeatureSpec, panel: SamplePanel) -> str:
+    """Tell the first value that is no finite number, and of which bar."""
+    t, s = np.argwhere(~np.isfinite(value[described.warmup :]))[0] + (described.warmup, 0)
+    bar = ", ".join(
+        f"{key} {panel.columns[key][t, s]:.6g}" for key in described.inputs if key in panel.columns
+    )
+    return (
+        f"finite: {name} is {value[t, s]} where all its inputs are there, as at {bar}: "
+        "divide with ratio(a, b), take logarithms of what is positive"
+    )
 
 
 def _float64(names: tuple[str, ...], panel: SamplePanel) -> NDArray[np.float64]:

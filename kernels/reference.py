@@ -6,7 +6,7 @@ vector widths, tiles or the settled variant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def run_reference(
     clock: NDArray[np.float64],
     state: NDArray[np.float64],
     consumed: int,
+    log: Callable[[Array], Array] = reference_log,
 ) -> NDArray[np.float64]:
     """Run the general step over all bars.
 
@@ -39,6 +40,8 @@ def run_reference(
         (rows, S) float64, advanced in place.
     consumed
         Bars consumed before.
+    log
+        Logarithm; the kernels' own says nothing of what has none.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def run_reference(
     """
     bars, symbols = columns[0].shape
     out = np.empty((len(program.features), bars, symbols))
-    names = _vocabulary(symbols)
+    names = _vocabulary(symbols) | {"log": log}
     exec(compile(program.source, "<generated step>", "exec"), names)  # noqa: S102 - our own generated text
     flat = [np.ascontiguousarray(c).reshape(-1) for c in columns]
     with np.errstate(all="ignore"):

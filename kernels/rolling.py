@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernels.errors import KernelError
+from kernels.operands import whole
 from kernels.series import Series, absolute, maximum, minimum, previous, shared, where
 
 _LONGEST_WALK = 250
@@ -20,6 +21,7 @@ _LONGEST_WALK = 250
 @shared
 def rolling_sum(x: Series, n: int) -> Series:
     """Sum of the last n values; for values of one sign the relative error is at most log2(n) roundings."""
+    n = whole("rolling_sum", n)
     total, covered = None, 0
     block, width = x, 1
     while True:
@@ -33,6 +35,7 @@ def rolling_sum(x: Series, n: int) -> Series:
 
 def rolling_mean(x: Series, n: int) -> Series:
     """Arithmetic mean of the last n values."""
+    n = whole("rolling_mean", n)
     return rolling_sum(x, n) * (1.0 / n)
 
 
@@ -43,6 +46,7 @@ def weighted_mean(x: Series, n: int) -> Series:
     A block carries its sum S and its age-weighted sum A = 0*newest + 1*next + ...; the older of two joined blocks is
     `covered` bars further back, so A = A_new + A_old + covered * S_old.
     """
+    n = whole("weighted_mean", n)
     total: tuple[Series, Series | None] | None = None
     covered = 0
     block: tuple[Series, Series | None] = (x, None)
@@ -99,6 +103,7 @@ def rolling_moments(x: Series, n: int, order: int = 2) -> Moments:
     relative to its newest value: every difference taken is one of neighbouring prices, so the error is relative to the
     spread of the window, not to the price, and a flat window has moments of exactly zero.
     """
+    n = whole("rolling_moments", n)
     total: Moments | None = None
     covered = 0
     zero = x - x
@@ -144,6 +149,7 @@ def _join_moments(newer: Moments, older: Moments) -> Moments:
 @shared
 def highest(x: Series, n: int) -> Series:
     """Maximum of the last n values."""
+    n = whole("highest", n)
     block, width = x, 1
     while 2 * width <= n:
         block, width = maximum(block, previous(block, width)), 2 * width
@@ -153,6 +159,7 @@ def highest(x: Series, n: int) -> Series:
 @shared
 def lowest(x: Series, n: int) -> Series:
     """Minimum of the last n values."""
+    n = whole("lowest", n)
     block, width = x, 1
     while 2 * width <= n:
         block, width = minimum(block, previous(block, width)), 2 * width
@@ -178,6 +185,7 @@ def _age_of_extreme(
     newer_wins: Callable[[Series, Series], Series],
 ) -> Series:
     """Walk the ladder of `highest` or `lowest` and carry the age of each block's extreme along."""
+    n = whole("bars_since_highest or bars_since_lowest", n)
     value, width = x, 1
     age: Series | None = None
     while width < n:
@@ -198,10 +206,11 @@ def mean_deviation(x: Series, n: int) -> tuple[Series, Series]:
     KernelError
         The window is longer than 250 bars.
     """
+    n = whole("mean_deviation", n)
     if n > _LONGEST_WALK:
         raise KernelError(
             f"a mean deviation over {n} bars",
-            where="a feature's name",
+            where="a feature's formula",
             remedy=f"use at most {_LONGEST_WALK} bars",
         )
     mean = rolling_mean(x, n)

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from kernels.errors import KernelError
+from kernels.operands import operand, whole
 
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 """Columns every panel has; a bar has all of them or is missing."""
@@ -30,6 +31,8 @@ Source: TypeAlias = tuple[Any, ...]
 Validity: TypeAlias = tuple[tuple[Source, int], ...]
 """((source, d), ...): valid at a bar when every source has been valid for its last d bars."""
 Number: TypeAlias = float | int
+LEAST = 1e-290
+"""Divisors are positive from here on: far below every price, volume and square of them, far above denormal numbers."""
 
 
 def merge(*validities: Validity) -> Validity:
@@ -123,11 +126,23 @@ class Series:
         raise KernelError(
             "a Series has no single truth value",
             where=f"node {self.index} ({self.op})",
-            remedy="a formula is traced once for all bars: write where(condition, a, b) instead of if",
+            remedy="a formula is traced once for all bars: write where(condition, a, b) instead of if, and, or, not, "
+            "min and max",
         )
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise KernelError(
+            "Series compared with == or !=",  # by default an answer about objects, for all bars at once
+            where=f"node {self.index} ({self.op})",
+            remedy="write (a >= b) & (a <= b)",
+        )
+
+    __hash__ = object.__hash__
 
 
 MASK_OPS = frozenset({"gt", "ge", "lt", "le", "and", "or"})
+_PLACED = frozenset({"column", "clock", "lag", "count", "early", "state", "carried"})
+"""Operations whose arguments are names and places, made by the functions below; those of others are `operand`s."""
 
 
 class Graph:
@@ -141,11 +156,17 @@ class Graph:
 
     def node(self, op: str, *args: Any, validity: Validity | None = None) -> Series:
         """Find or make the node `op(args)`; plain numbers become float constants."""
-        fixed = tuple(a if isinstance(a, Series | str | Recursion) or op == "lag" else float(a) for a in args)
+        fixed = args if op in _PLACED else tuple(operand(op, place, a) for place, a in enumerate(args))
         key = (op, *(("node", a.index) if isinstance(a, Series) else a for a in fixed))
         found = self._known.get(key)
         if found is None:
             series = [a for a in fixed if isinstance(a, Series)]
+            if any(s.graph is not self for s in series):
+                raise KernelError(
+                    "a Series of another graph",
+                    where=f"an argument of {op}",
+                    remedy="keep no Series from one call of a formula to the next",
+                )
             found = Series(
                 graph=self,
                 index=len(self.nodes),
@@ -221,7 +242,7 @@ def _identity(value: Any) -> Any:
 
 def where(condition: Series, yes: Series | Number, no: Series | Number) -> Series:
     """`yes` where the condition holds, else `no`; both sides are evaluated."""
-    return condition.graph.node("where", condition, yes, no)
+    return _tracing[-1].node("where", condition, yes, no)
 
 
 def maximum(a: Series, b: Series | Number) -> Series:
@@ -250,19 +271,23 @@ def log(x: Series) -> Series:
 
 
 def ratio(a: Series | Number, b: Series, otherwise: Series | Number = 0.0) -> Series:
-    """`a / b` where b is positive, else `otherwise`."""
-    return where(b > 0.0, a / b, otherwise)
+    """`a / b` where b is positive, else `otherwise`.
+
+    What has faded below `LEAST` in a market that stands still counts as 0: there float64 runs out of digits.
+    """
+    return where(b > LEAST, a / b, otherwise)
 
 
 def previous(x: Series, bars: int = 1) -> Series:
     """Value of `x` that many bars ago on the time grid; invalid while a missing bar lies between."""
+    bars = whole("previous", bars, least=0)
     if x.inside:
         raise KernelError(
             "previous() of a value that depends on the state of a recursion",
             where=f"node {x.index} ({x.op})",
             remedy="carry it as a second state of that recursion",
         )
-    return x if bars == 0 else x.graph.node("lag", x, int(bars), validity=lagged(x.validity, bars))
+    return x if bars == 0 else x.graph.node("lag", x, bars, validity=lagged(x.validity, bars))
 
 
 class Seeding:
@@ -279,8 +304,10 @@ class Seeding:
 
     def until(self, n: int, early: Series | Number, later: Series | Number) -> Series:
         """`early` for the first n valid bars, then `later`."""
+        n = whole("until", n, least=0)
         self._recursion.longest_seeding = max(self._recursion.longest_seeding, n)
-        return self._graph.node("early", self._recursion, n, early, later)
+        sides = (operand("until", place, side) for place, side in enumerate((early, later)))
+        return self._graph.node("early", self._recursion, float(n), *sides)
 
 
 def recursive(
@@ -303,7 +330,7 @@ def recursive(
         The new values. While an input is invalid the state holds and the result is invalid.
     """
     graph = _tracing[-1]
-    recursion = Recursion(warmup)
+    recursion = Recursion(whole("the warm-up", warmup))
     graph.recursions.append(recursion)
     number = len(graph.recursions)
     states = []
@@ -312,9 +339,18 @@ def recursive(
         state.inside = frozenset({number})
         states.append(state)
     seeding = Seeding(graph, recursion)
-    old = [s if first == 0.0 else seeding.until(1, first, s) for s, first in zip(states, start, strict=True)]
+    old = [
+        seeding.until(1, first, s) if isinstance(first, Series) or first != 0.0 else s
+        for s, first in zip(states, start, strict=True)
+    ]
     result = step(seeding, *old)
     updates = tuple(result) if isinstance(result, tuple) else (result,)
+    if len(updates) != len(states) or not all(isinstance(u, Series) and not u.is_mask for u in updates):
+        raise KernelError(
+            "the step of a recursion does not give one Series for each state",
+            where=f"{len(states)} states, {len(updates)} results",
+            remedy="return as many Series as `start` has values",
+        )
     if any(update.inside - {number} for update in updates):
         raise KernelError(
             "a recursion inside the step of another",
@@ -324,6 +360,12 @@ def recursive(
     recursion.states = tuple(states)
     recursion.updates = updates
     recursion.validity = merge(*(u.validity for u in updates))
+    if not recursion.validity:
+        raise KernelError(
+            "a recursion that reads no column of the bar",
+            where=f"recursion {number} of the graph",
+            remedy="let its step use one: that says at which bars it goes on",
+        )
     outputs = []
     for position, update in enumerate(updates):
         output = graph.node("carried", recursion, position, update, validity=((recursion.source, 1),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.operands import whole
 from kernels.series import Series, maximum, minimum, previous, recursive, shared
 
 
@@ -11,12 +12,14 @@ def ema(x: Series, n: int, seed: int | None = None) -> Series:
 
     Seeded with the mean of the first n values (or of the first `seed`), as TA-Lib does.
     """
-    return _average(x, n, 2.0 / (n + 1), n if seed is None else seed)
+    n = whole("ema", n)
+    return _average(x, n, 2.0 / (n + 1), n if seed is None else whole("the seed of ema", seed))
 
 
 @shared
 def wilder(x: Series, n: int) -> Series:
     """Wilder's average with weight 1 / n, seeded with the mean of the first n values."""
+    n = whole("wilder", n)
     return _average(x, n, 1.0 / n, n)
 
 
@@ -30,6 +33,7 @@ def _average(x: Series, n: int, weight: float, seed: int) -> Series:
 @shared
 def wilder_sum(x: Series, n: int) -> Series:
     """Wilder's fading sum: the first n - 1 values are added, then ``s - s / n + x``; valid after n values."""
+    n = whole("wilder_sum", n)
     (total,) = recursive(lambda seeding, old: old * seeding.until(n - 1, 1.0, 1.0 - 1.0 / n) + x, warmup=n)
     return total
 

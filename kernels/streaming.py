@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,12 @@ from numpy.typing import NDArray
 from kernels.driver import OK
 from kernels.engine import BarJob, Engine, aligned, engine_for, pad, to_groups, to_rows
 from kernels.errors import BadPanel, KernelError, RevisedBar, StateMismatch
-from kernels.panel import bad_bar, check_column, clock_values, say_time
+from kernels.panel import bad_bar, check_column, check_time, clock_values, say_time
 
 Float64 = NDArray[np.float64]
-_HEADER = 6
-_VERSION = 1.0
+_VERSION, _HEADER = 2.0, 7
+_CHECKSUM = 1
+"""Place in a state; before it the version, behind it what `_identity` says, bars consumed and the last open time."""
 
 
 class _Place:
@@ -53,8 +56,8 @@ class Stream:
                 where=f"{len(symbols)} symbols, interval_ms={interval_ms}",
                 remedy="give market.intervals.interval_ms(name) and at least one symbol",
             )
-        self.features = tuple(features)
-        self.symbols = tuple(symbols)
+        self.features = tuple(map(str, features))
+        self.symbols = tuple(map(str, symbols))
         self.interval_ms = int(interval_ms)
         self.last_open_time: int | None = None
         self._engine = engine_for(self.features)
@@ -109,6 +112,7 @@ class Stream:
 
     def _skipped(self, open_time: int, bar: Mapping[str, Float64], now_ms: int | None) -> int:
         """Check the bar's place in time; returns how many bars were left out before it."""
+        check_time(open_time)
         if now_ms is not None and open_time + self.interval_ms > now_ms:
             raise BadPanel(
                 "the bar is still open",
@@ -136,9 +140,10 @@ class Stream:
     def _skip(self, bars: int) -> None:
         """Take bars as missing for all symbols."""
         assert self.last_open_time is not None
-        for _ in range(bars):
-            self._next.bar[...] = np.nan
-            self._advance(self.last_open_time + self.interval_ms)
+        self._next.bar[...] = np.nan
+        # behind one missing bar nothing is looked back upon beyond it: further ones only move the count on
+        self._consumed += bars - 1
+        self._advance(self.last_open_time + self.interval_ms * bars)
 
     def _revised(self, open_time: int, bar: Mapping[str, Float64]) -> RevisedBar:
         assert self.last_open_time is not None
@@ -146,7 +151,8 @@ class Stream:
         if open_time == self.last_open_time:
             changed = "the same values again"
             for name, row in zip(self._engine.program.columns, self._last.rows, strict=True):
-                old, new = row[: len(self.symbols)], np.asarray(bar[name])
+                check_column(name, bar[name], (len(self.symbols),))
+                old, new = row[: len(self.symbols)], bar[name]
                 differs = (old != new) & ~(np.isnan(old) & np.isnan(new))
                 if differs.any():
                     s = int(np.flatnonzero(differs)[0])
@@ -176,10 +182,16 @@ class Stream:
         """Everything that `restore` needs, as one float64 array that can be saved with numpy.save."""
         size = len(self.symbols)
         last = np.nan if self.last_open_time is None else float(self.last_open_time)
-        header = [_VERSION, _fingerprint(self.features, self.symbols, self._engine.program.source)]
-        header += [float(self.interval_ms), float(self._consumed), last, float(size)]
+        header = [_VERSION, 0.0, *self._identity(), float(self._consumed), last]
         rows = to_rows(self._state, self._lanes)[:, :size]
-        return np.concatenate([header, self._last.bar[:, :size].ravel(), rows.ravel()])
+        state = np.concatenate([header, self._last.bar[:, :size].ravel(), rows.ravel()])
+        state[_CHECKSUM] = _checksum(state)
+        return state
+
+    def _identity(self) -> tuple[float, float, float]:
+        """What a state must be of to be continued: features and their formulas, symbols, interval."""
+        source = self._engine.program.source
+        return _fingerprint(self.features, source), _fingerprint(self.symbols), float(self.interval_ms)
 
     @classmethod
     def restore(
@@ -190,34 +202,52 @@ class Stream:
         Raises
         ------
         StateMismatch
-            The state is of something else.
+            The state is of something else, of another version, or damaged.
         """
         stream = cls(features, symbols, interval_ms)
         program, size = stream._engine.program, len(stream.symbols)
         columns = len(program.columns)
-        expected = [
-            _VERSION,
-            _fingerprint(stream.features, stream.symbols, program.source),
-            float(interval_ms),
-        ]
-        length = _HEADER + (columns + program.rows) * size
         state = np.asarray(state)
-        if state.shape != (length,) or state.dtype != np.float64 or list(state[:3]) != expected:
-            raise StateMismatch(
-                "the saved state belongs to other features, symbols, another interval or another version",
-                where=f"state of shape {state.shape}, expected ({length},)",
-                remedy="start a new stream and feed it the stored history",
-            )
-        stream._consumed = int(state[3])
-        stream.last_open_time = None if np.isnan(state[4]) else int(state[4])
+        stream._refuse_foreign(state)
+        stream._consumed = int(state[_HEADER - 2])
+        last = state[_HEADER - 1]
+        stream.last_open_time = None if np.isnan(last) else int(last)
         bar = state[_HEADER : _HEADER + columns * size].reshape(columns, size)
         rows = state[_HEADER + columns * size :].reshape(program.rows, size)
         stream._last.bar[...] = pad(bar, stream._lanes)
         stream._state[...] = to_groups(pad(rows, stream._lanes), stream._engine.width)
         return stream
 
+    def _refuse_foreign(self, state: NDArray[np.generic]) -> None:
+        """Raise unless a state is whole and of this stream."""
 
-def _fingerprint(features: tuple[str, ...], symbols: tuple[str, ...], source: str) -> float:
-    """Hash of what a state's rows mean, as an integer that float64 holds exactly."""
-    digest = hashlib.sha256(repr((features, symbols, source)).encode()).digest()
+        def refuse(what: str, where: str) -> NoReturn:
+            raise StateMismatch(what, where=where, remedy="start a new stream and feed it the stored history")
+
+        if state.dtype != np.float64 or state.ndim != 1 or len(state) < _HEADER:
+            refuse("this is no saved state of a stream", f"{state.dtype} of shape {state.shape}")
+        if state[0] != _VERSION:
+            refuse("the saved state is of another version", f"version {state[0]:g}, this is {_VERSION:g}")
+        if state[_CHECKSUM] != _checksum(state):
+            refuse("the saved state is damaged", f"{len(state)} numbers whose checksum is another one")
+        this = (
+            f"a stream of {len(self.features)} features, {len(self.symbols)} symbols, {self.interval_ms} ms"
+        )
+        others = ("other features, or other formulas of them", "other symbols", "another interval")
+        for other, mine, its in zip(
+            others, self._identity(), state[_CHECKSUM + 1 : _HEADER - 2], strict=True
+        ):
+            if mine != its:
+                refuse(f"the saved state is of {other}", this)
+
+
+def _checksum(state: NDArray[np.generic]) -> float:
+    """CRC-32 of everything in a state but itself."""
+    before, behind = state[:_CHECKSUM], np.ascontiguousarray(state[_CHECKSUM + 1 :])
+    return float(zlib.crc32(behind.data, zlib.crc32(before.tobytes())))
+
+
+def _fingerprint(*facts: object) -> float:
+    """Hash as an integer that float64 holds exactly."""
+    digest = hashlib.sha256(repr(facts).encode()).digest()
     return float(int.from_bytes(digest[:6], "big"))

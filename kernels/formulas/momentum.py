@@ -10,6 +10,9 @@ from kernels.smoothing import ema, true_range, wilder
 _ROUNDING = 4e-15
 """Typical prices that differ by less than this share are equal but for rounding: no exchange has so fine a tick."""
 
+_RSI_ROUNDING = 1e-9
+"""Values of an RSI that lie closer together are equal but for rounding: any move of a price takes it further."""
+
 
 @shared
 def rsi(bar: Bar, n: int) -> Series:
@@ -32,7 +35,7 @@ feature(
 
 @feature(
     "stoch_rsi_{n}_{window}",
-    text="100 (R - min R) / (max R - min R), R = RSI(n), extremes over window",
+    text="100 (R - min R) / (max R - min R), R = RSI(n), extremes over window; 0 where R stands still",
     source="Chande and Kroll 1994; TA-Lib STOCHRSI (fast K)",
     value_range=(0.0, 100.0),
     scale_free=True,
@@ -42,7 +45,8 @@ def stochastic_rsi(bar: Bar, n: int, window: int) -> Series:
     """Stochastic of the RSI."""
     strength = rsi(bar, n)
     bottom = lowest(strength, window)
-    return ratio(strength - bottom, highest(strength, window) - bottom) * 100.0
+    span = highest(strength, window) - bottom
+    return where(span > _RSI_ROUNDING, (strength - bottom) / span, 0.0) * 100.0
 
 
 @shared

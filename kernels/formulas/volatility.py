@@ -8,7 +8,7 @@ from kernels.formulas.momentum import typical_price
 from kernels.formulas.price import log_return
 from kernels.registry import feature
 from kernels.rolling import highest, lowest, rolling_mean, rolling_moments, rolling_sum
-from kernels.series import Bar, Series, log, maximum, ratio, shared, sqrt
+from kernels.series import Bar, Series, log, maximum, ratio, shared, sqrt, where
 from kernels.smoothing import ema, true_range, wilder
 
 
@@ -138,16 +138,21 @@ def keltner_lower(bar: Bar, n: int, atr: int, k: float) -> Series:
     return ema(typical_price(bar), n) - average_true_range(bar, atr) * k
 
 
+_FADED = 1e-12
+"""Ranges below this share of the price: what is left there of an EMA's way to the price is rounding."""
+
+
 @feature(
     "keltner_position_{n}_{atr}_{k}",
-    text="(C - EMA(P, n)) / (k ATR(atr)); 0 where the range is 0",
+    text="(C - EMA(P, n)) / (k ATR(atr)); 0 where the ATR has faded to nothing",
     source="Keltner 1960 in Raschke's form; TA-Lib KC",
     scale_free=True,
     instances=((20, 10, 2.0),),
 )
 def keltner_position(bar: Bar, n: int, atr: int, k: float) -> Series:
     """Place of the close in the Keltner channel: -1 at its floor, 1 at its ceiling."""
-    return ratio(bar.close - ema(typical_price(bar), n), average_true_range(bar, atr) * k)
+    reach = average_true_range(bar, atr) * k
+    return where(reach > bar.close * _FADED, (bar.close - ema(typical_price(bar), n)) / reach, 0.0)
 
 
 @feature(

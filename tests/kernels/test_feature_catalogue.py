@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +147,7 @@ def test_a_feature_of_ones_own(own_families, tmp_path, capsys):
     file = tmp_path / "own.py"
     file.write_text(OWN)
     assert main(["check", str(file)]) == 0
-    assert capsys.readouterr().out == "1 features, 9 checks: all equal\n"
+    assert capsys.readouterr().out == "1 features, 10 checks: all equal\n"
     assert spec("body_share_10").warmup == 9
     assert "| `body_share_10` | Net body of recent bars" in features_page()
     panel = sample_panel(60, 4)
@@ -172,6 +175,48 @@ def test_a_name_is_given_once(own_families, tmp_path):
     with pytest.raises(KernelError, match="already"):
         load_features(file)
     assert spec("rsi_14").inputs == ("close",)
+    fixed = tmp_path / "one_sma.py"  # another family has that name: it would never be asked
+    fixed.write_text(
+        OWN.replace("body_share_{n}", "sma_20").replace(", n: int", "").replace("((10,),)", "((),)")
+    )
+    with pytest.raises(KernelError, match=re.escape("those of 'sma_{n}'")):
+        load_features(fixed)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [("n: int", "n", "not annotated"), ("n: int", "m: int", "has parameters"),
+     ("share_{n}", "share@{n}", "cannot be used"),
+     ("((10,),)", "(10,)", "no tuple of 1"), ("((10,),)", "((1.5,),)", "no name can be made"),
+     ("((10,),)", "((10, 20),)", "no tuple of 1"), ("@feature(", "(lambda *_, **__: lambda f: f)(", "defines none")],
+)  # fmt: skip
+def test_features_that_do_not_fit_their_name(own_families, tmp_path, right, wrong, told):
+    file = tmp_path / "own.py"
+    assert right in OWN
+    file.write_text(OWN.replace(right, wrong))
+    with pytest.raises(KernelError, match=told) as caught:
+        load_features(file)
+    assert str(file) in caught.value.where
+
+
+def test_a_file_that_fails_leaves_nothing_and_can_be_loaded_when_mended(own_families, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(OWN + "\n1 / 0\n")
+    with pytest.raises(KernelError, match="ZeroDivisionError") as caught:
+        load_features(file)
+    assert caught.value.where == f"{file}:{len(OWN.splitlines()) + 2}"
+    file.write_text(OWN)
+    assert load_features(file) == ("body_share_10",) == load_features(file)
+
+
+def test_a_broken_file_named_in_the_environment_is_told(tmp_path):
+    told = subprocess.run(
+        [sys.executable, "-m", "kernels", "docs"],
+        env={**os.environ, "KLINECAST_FEATURE_FILES": str(tmp_path / "none.py")},
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("no such file of features\n")
 
 
 def test_a_wrong_claim_is_found(own_families, tmp_path, capsys):
@@ -179,9 +224,19 @@ def test_a_wrong_claim_is_found(own_families, tmp_path, capsys):
     claim = OWN.replace("scale_free=True,", "scale_free=True,\n    value_range=(0.0, 0.1),").replace(
         "body_share", "claim"
     )
-    file.write_text(claim.replace("ratio(ema", "bar.close * ratio(ema"))
+    claim = claim.replace("ratio(ema", "bar.close * ratio(ema")
+    more = (
+        f"@feature('{name}', text='', source='')\ndef {name}(bar):\n    return {formula}\n"
+        for name, formula in (
+            ("of_nothing", "log(bar.volume)"),
+            ("of_flat", "bar.volume / (bar.high - bar.low)"),
+        )
+    )
+    file.write_text("\n".join([claim, "from kernels.series import log", *more]))
     assert main(["check", str(file)]) == 1
     told = capsys.readouterr().out
+    for name in ("of_nothing", "of_flat"):
+        assert f"FAILED finite: {name} is nan where all its inputs are there" in told
     assert "FAILED range: claim_10" in told
     assert "FAILED scale: claim_10" in told
 
@@ -195,18 +250,47 @@ def test_files_that_do_not_load(own_families, tmp_path):
         load_features(broken)
 
 
-@pytest.mark.parametrize(
-    ("formula", "told"),
-    [("bar.close if bar.close > bar.open else bar.open", "no single truth value"), ("bar.nothing", "no column"),
-     ("recursive(lambda _s, old: previous(old) + bar.close)[0]", "second state")],
-)  # fmt: skip
+MISTAKES = [
+    ("bar.close if bar.close > bar.open else bar.open", "no single truth value"),
+    ("bar.nothing", "no column"),
+    ("recursive(lambda _s, old: previous(old) + bar.close)[0]", "second state"),
+    ("recursive(lambda _s, old: (old, bar.close))[0]", "one Series for each state"),
+    ("recursive(lambda _s, old: old + 1.0)[0]", "reads no column"),
+    ("recursive(lambda _s, old: old + bar.close, warmup=0)[0]", "warm-up of 0 bars"),
+    ("previous(bar.close, -1)", "of -1 bars"),  # the future
+    ("previous(bar.close, 5 / 2)", "of 2.5 bars"),
+    ("rolling_sum(bar.close, 0)", "of 0 bars"),
+    ("rolling_moments(bar.close, -3).m2", "of -3 bars"),
+    ("weighted_mean(bar.close, 0)", "of 0 bars"),
+    ("highest(bar.close, 0)", "of 0 bars"),
+    ("lowest(bar.close, -2)", "of -2 bars"),
+    ("bars_since_highest(bar.close, 0)", "of 0 bars"),
+    ("ema(bar.close, 0)", "of 0 bars"),
+    ("wilder(bar.close, 0)", "of 0 bars"),
+    ("wilder_sum(bar.close, 2.0)", "of 2.0 bars"),
+    ("where(bar.close == bar.open, 1.0, 0.0)", "== or !="),
+    ("where(bar.close, 1.0, 0.0)", "no condition"),
+    ("where(True, bar.close, 0.0)", "no condition"),
+    ("bar.close * (bar.close > bar.open)", "no number"),
+    ("bar.close * True", "neither a Series nor a number"),
+    ("where(bar.close > 1.0, bar.close, float('nan'))", "nan in a formula"),
+    ("bar.close > bar.open", "gives a condition"),
+    ("(bar.close, bar.open)", "gives a tuple"),
+    ("abs(bar.close)", "TypeError: bad operand"),
+]
+
+
+@pytest.mark.parametrize(("formula", "told"), MISTAKES)
 def test_formulas_that_cannot_be_traced(own_families, tmp_path, formula, told):
     file = tmp_path / f"bad_{abs(hash(formula))}.py"
     file.write_text(
-        "from kernels.registry import feature\nfrom kernels.series import previous, recursive\n"
+        "from kernels.registry import feature\n"
+        "from kernels.rolling import *\nfrom kernels.series import *\nfrom kernels.smoothing import *\n"
         f"@feature('bad_one', text='', source='')\ndef bad_one(bar):\n    return {formula}\n"
     )
-    with pytest.raises(KernelError, match=told):
+    with pytest.raises(KernelError, match=re.escape(told)) as caught:
         load_features(file)
+    assert f"{file}:{5 if 'gives a' in told else 7}" in caught.value.where  # the formula, or the line in it
+    assert "bad_one" in str(caught.value)
     with pytest.raises(UnknownFeature):
         spec("bad_one")

@@ -45,7 +45,7 @@ def run_at(width: int, panel: SamplePanel, dtype: type = np.float32) -> np.ndarr
 
 def test_every_listed_feature_means_the_same_everywhere():
     report = check_features(default_features())
-    assert len(report.checks) == 9
+    assert len(report.checks) == 10
     assert report.failures == ()
 
 

@@ -15,6 +15,8 @@ NAMES = (
     "parkinson_vol_30", "garman_klass_vol_30", "vwap_20", "wma_20", "stoch_rsi_14_14", "cci_20", "volume_ratio_20",
 )  # fmt: skip
 
+FADING = ("stoch_rsi_14_14", "keltner_position_20_10_2", "rsi_14", "plus_di_14", "minus_di_14")
+
 
 def panel_of(close: np.ndarray, volume: np.ndarray | None = None, wick: float = 1e-3) -> SamplePanel:
     open_ = np.roll(close, 1)
@@ -96,6 +98,24 @@ def test_flat_market():
     assert (mine["garman_klass_vol_30"][flat] == 0).all()
     assert (mine["kurtosis_30"][flat] == 0).all()
     assert (mine["variance_ratio_60_4"][flat] == 1).all()
+
+
+def test_what_fades_in_a_flat_market_does_not_turn_into_noise():
+    close = walk(0.1 + 0.2, 1e-3)
+    close[500:] = close[499]
+    panel = panel_of(close, wick=0.0)
+    engine = engine_for(FADING, dtype=np.float64)
+    out = np.empty((len(FADING), BARS, 8))
+    run_batch(engine, panel, out)
+    values = dict(zip(FADING, out[:, :, 0], strict=True))
+    assert (values["stoch_rsi_14_14"][500 + 14 :] == 0).all()  # the RSI stands still, but for rounding
+    position = values["keltner_position_20_10_2"]
+    assert np.abs(position[500:]).max() <= np.abs(position[100:500]).max()
+    assert (position[1_000:] == 0).all()
+    held = values["rsi_14"][500]
+    assert np.allclose(values["rsi_14"][500:9_000], held) and (values["rsi_14"][-1_000:] == 0).all()
+    for name in ("rsi_14", "plus_di_14", "minus_di_14"):  # what is left is what was there, or nothing
+        assert np.unique(values[name][600:].round(6)).size <= 2, name
 
 
 def test_higher_moments_and_range_volatilities():
