@@ -35,7 +35,7 @@ def compile_program(program: Program, width: int, out_bits: int) -> tuple[str, b
     names: dict[str, Any] = {**lane_vocabulary(width), "NAN": np.nan, "INFINITY": np.inf, "compile": strict}
     exec(compile(program.source, "<generated step>", "exec"), names)  # noqa: S102 - our own generated text
     names |= {name: strict(names[name]) for name in _STEPS}
-    names["advance"] = strict(make_advance(names, program.settle))
+    names["advance"] = strict(make_advance(names, program.settle, program.rows))
     names["flush"] = strict(make_flush(names, out_bits))
     drive = make_driver(names, len(program.features), program.rows, out_bits)
     compiled = cfunc(types.int64(types.CPointer(types.int64)), error_model="numpy")(drive)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
+from kernels.generate import LEAD, rows_ahead
+
 
 class Job(IntEnum):
     """Where each argument lies in the array of int64 that a compiled engine takes."""
@@ -34,43 +36,33 @@ OK = -1
 STAGE_PADDING = 16
 """Elements between the planes of a stage, so that they do not share cache sets."""
 
-LEAD = 128
-"""Bars before a block's end from which on the next block's state is asked for; earlier, it would not stay."""
-
 MOST_ROWS = 64
-"""Rows of the next block's state asked for with one bar; a short job needs few of them."""
+"""Rows of the next block's state asked for with one bar at most; a short job needs few of them."""
 
 
-def make_advance(names: dict[str, Any], settle: int) -> Callable[..., int]:
+def make_advance(names: dict[str, Any], settle: int, rows: int) -> Callable[..., int]:
     """Return the function that takes one lane group over a tile: settled as far as that goes, then general."""
     load, every, shifted, width = (names[n] for n in ("load", "every", "shifted", "WIDTH"))
     settled, general, clean_rows, proper_rows = (
         names[n] for n in ("settled", "general", "clean_rows", "proper_rows")
     )
-    enough = float(settle)
+    enough, inside = float(settle), rows_ahead(rows)
 
     def advance(
         columns: Any, clock: Any, bars: int, state: Any, t: int, n: int, S: int, lane: int,
-        out: Any, to: int, row: int, plane: int, k: int, ahead: int, coming: Any, share: int,
+        out: Any, to: int, row: int, plane: int, k: int, ahead: int, coming: Any,
     ) -> int:  # fmt: skip
         done = 0
         if every(load(state, 0) >= enough):
             done = clean_rows(columns, t, n, S, lane)
-            settled(
-                columns, clock, bars, state, t, done, S, lane, out, to, row, plane, k, ahead, coming, share
-            )
+            settled(columns, clock, bars, state, t, done, S, lane, out, to, row, plane, k, ahead, coming)
         if done < n:
-            t, n, to, k, coming = (
-                t + done,
-                n - done,
-                to + done * row,
-                k + done,
-                shifted(coming, done * share * width),
-            )
+            t, n, to, k = t + done, n - done, to + done * row, k + done
+            coming = shifted(coming, done * inside * width)
             proper = proper_rows(columns, t, n, S, lane)
             if proper < n:
                 return t + proper
-            general(columns, clock, bars, state, t, n, S, lane, out, to, row, plane, k, ahead, coming, share)
+            general(columns, clock, bars, state, t, n, S, lane, out, to, row, plane, k, ahead, coming)
         return -1
 
     return advance
@@ -119,7 +111,9 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
     arithmetic. What comes next is asked for in time, a little with every bar: the inputs of the next tile, and towards
     the block's end the state of the next block.
     """
-    integer, doubles, shifted = (names[n] for n in ("integer", "doubles", "shifted"))
+    integer, doubles, shifted, fetch_ahead = (
+        names[n] for n in ("integer", "doubles", "shifted", "fetch_ahead")
+    )
     outputs = names["floats"] if out_bits == 32 else doubles
     advance, flush, width = (names[n] for n in ("advance", "flush", "WIDTH"))
     clean_rows, proper_rows = names["clean_rows"], names["proper_rows"]
@@ -137,7 +131,7 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
         stage_of,
         columns_of,
     ) = (int(place) for place in Job)
-    padding, lead, most = STAGE_PADDING, LEAD, MOST_ROWS
+    padding, lead, most, inside = STAGE_PADDING, LEAD, MOST_ROWS, rows_ahead(rows)
 
     def directly(job: Any) -> int:
         S, T, tile, k = (
@@ -158,9 +152,7 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
                 state = shifted(doubles(job, state_of), group * rows * width)
                 n = min(tile, T - t)
                 to = t * S + lane
-                bad = advance(
-                    columns, clock, T, state, t, n, S, lane, out, to, S, T * S, k + t, n * S, state, 0
-                )
+                bad = advance(columns, clock, T, state, t, n, S, lane, out, to, S, T * S, k + t, n * S, state)
                 if bad >= 0:
                     return bad
         return -1
@@ -178,18 +170,21 @@ def make_driver(names: dict[str, Any], features: int, rows: int, out_bits: int) 
         across = min((e - 1) * width, S - width) + width - left
         deep = tile * across + padding
         soon, last = max(T - lead, 0), integer(job, end) - 1
-        each = min((rows + min(T, lead) - 1) // min(T, lead), most) if e <= last else 0
+        each = min(max((rows + min(T, lead) - 1) // min(T, lead), inside), most)
         for t in range(0, T, tile):
             n = min(tile, T - t)
             ahead = n * S if t + n < T else (e - b) * width - t * S
-            share = each if t >= soon else 0
             for group in range(b, e):
                 lane = min(group * width, S - width)
                 state = shifted(states, group * rows * width)
-                coming = shifted(states, (min(group + e - b, last) * rows + (t - soon) * share) * width)
+                coming = state  # which is here: nothing is asked for
+                if t >= soon and e <= last:
+                    coming = shifted(states, (min(group + e - b, last) * rows + (t - soon) * each) * width)
+                    for line in range(n * inside, n * each):
+                        fetch_ahead(coming, line * width)
                 bad = advance(
                     columns, clock, T, state, t, n, S, lane,
-                    stage, lane - left, across, deep, k + t, ahead, coming, share,
+                    stage, lane - left, across, deep, k + t, ahead, coming,
                 )  # fmt: skip
                 if bad >= 0:
                     return bad

@@ -24,7 +24,15 @@ _INFIX = {
     "gt": ">", "ge": ">=", "lt": "<", "le": "<=", "and": "&", "or": "|",
 }  # fmt: skip
 _CALLS = {"where": "where", "abs": "absolute", "sqrt": "sqrt", "log": "log"}
-_SIGNATURE = "columns, clock, bars, state, t, n, S, lane, out, o0, row, plane, k0, ahead, coming, share"
+_SIGNATURE = "columns, clock, bars, state, t, n, S, lane, out, o0, row, plane, k0, ahead, coming"
+
+LEAD = 128
+"""Bars before a block's end from which on the next block's state is asked for; earlier, it would not stay."""
+
+
+def rows_ahead(rows: int) -> int:
+    """Rows of the next block's state that a step asks for with each bar."""
+    return -(-rows // LEAD)
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,9 @@ class _Writer:
         lines += ["    for i in range(n):", "        at = (t + i) * S + lane", "        to = o0 + i * row"]
         lines += ["        k = k0 + i"]
         lines += [f"        fetch_ahead(c_{name}, at + ahead)" for name in self.columns]
-        lines += ["        for line in range(i * share, (i + 1) * share):"]
-        lines += ["            fetch_ahead(coming, line * WIDTH)"]
+        # one after the other: a loop within this one would break its body in two, for a tenth of the time
+        each = rows_ahead(self.layout.rows)
+        lines += [f"        fetch_ahead(coming, (i * {each} + {row}) * WIDTH)" for row in range(each)]
         lines += [f"        {statement}" for statement in self.body]
         lines += [f"    save(state, {row}, {name})" for name, row in registers.items()]
         return "\n".join(lines)

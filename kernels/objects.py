@@ -30,7 +30,7 @@ from kernels.generate import Program
 log = logging.getLogger(__name__)
 
 Entry = Callable[[int], int]
-_SOURCES = ("lanes.py", "memory.py", "logarithm.py", "driver.py", "compile.py")
+_SOURCES = ("lanes.py", "memory.py", "logarithm.py", "generate.py", "driver.py", "compile.py")
 _loaded: list[Any] = []  # execution engines own the machine code: they live as long as the process
 
 

@@ -56,7 +56,7 @@ def run_reference(
     with np.errstate(all="ignore"):
         names["general"](
             flat, clock.reshape(-1), bars, state, 0, bars, symbols, 0,
-            out.reshape(-1), 0, symbols, bars * symbols, consumed, 0, None, 0,
+            out.reshape(-1), 0, symbols, bars * symbols, consumed, 0, None,
         )  # fmt: skip
     return out
 
