@@ -15,9 +15,11 @@ medians over the rounds are given, in wall time.
   handles of 500 symbols over that; `stream_talipp_ratio`: talipp's 20 indicators, on few symbols and scaled to 500
 - `default_features`, `default_ns_1`, `default_ns_2`: the whole default set, ns per bar and feature with 1 and 2 threads
 - `scaling_50_to_5000`: ns per bar and feature with 5,000 symbols over that with 50 (at most 1: linear or better), for
-  as many values: 128 bars of the many, 12,800 of the few. Both sides are warm, with input and output in memory, and
+  as many values: 512 bars of the many, 51,200 of the few. Both sides are warm, with input and output in memory, and
   all pages touched before. They differ in two things that come with the number of symbols: the state of 5,000 (41 MB)
-  goes through memory once in a run, the state of 50 stays in the cache; and 50 symbols fill 56 lanes, 5,000 fill 5,000
+  goes through memory once in a run, the state of 50 stays in the cache; and 50 symbols fill 56 lanes, 5,000 fill 5,000.
+  `scaling_short_50_to_5000`: the same with a quarter of the bars, where that way through memory weighs four times as
+  much
 - `first_result_s`: a fresh process, imports included, until it has the default features; compile cache warm
 """
 
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         figures |= twenty_indicators(10_000 // small, 100, options.rounds)
         figures |= streaming(500 // small, options.rounds)
-        figures |= default_set(max(128 // small, 16), 5_000 // small, options.rounds, cores)
+        figures |= default_set(max(512 // small, 16), 5_000 // small, options.rounds, cores)
         figures |= first_result()
     finally:
         os.sched_setaffinity(0, cores)
@@ -216,8 +218,8 @@ def default_set(bars: int, symbols: int, rounds: int, cores: set[int]) -> Figure
     """Run all listed features: threads, and growth from few symbols to many over as many values."""
     names = default_features()
     pinned = os.sched_getaffinity(0)
-    wide, narrow = _steady(names, bars, symbols), _steady(names, bars * (symbols // 50), 50)
-    took = interleaved({"wide": lambda: wide(1), "narrow": lambda: narrow(1)}, rounds)
+    short, long = (growth(names, each, symbols, rounds) for each in (bars // 4, bars))
+    wide = _steady(names, bars, symbols)
     os.sched_setaffinity(0, cores)
     threaded = interleaved({"one": lambda: wide(1), "two": lambda: wide(2)}, rounds)
     os.sched_setaffinity(0, pinned)
@@ -226,8 +228,16 @@ def default_set(bars: int, symbols: int, rounds: int, cores: set[int]) -> Figure
         "default_features": len(names),
         "default_ns_1": threaded["one"] / values * 1e9,
         "default_ns_2": threaded["two"] / values * 1e9,
-        "scaling_50_to_5000": took["wide"] / took["narrow"],
+        "scaling_50_to_5000": long,
+        "scaling_short_50_to_5000": short,
     }
+
+
+def growth(names: tuple[str, ...], bars: int, symbols: int, rounds: int) -> float:
+    """Time of many symbols over that of 50 for as many values."""
+    wide, narrow = _steady(names, bars, symbols), _steady(names, bars * (symbols // 50), 50)
+    took = interleaved({"wide": lambda: wide(1), "narrow": lambda: narrow(1)}, rounds)
+    return took["wide"] / took["narrow"]
 
 
 def _steady(names: tuple[str, ...], bars: int, symbols: int) -> Callable[[int], int]:
