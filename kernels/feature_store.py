@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -19,8 +17,7 @@ import numpy as np
 from kernels.catalogue import CATALOGUE_VERSION
 from kernels.compute import FeatureBlock
 from kernels.errors import KernelError
-
-log = logging.getLogger(__name__)
+from kernels.locks import held_if_possible
 
 _KEEP = 2
 _MANIFEST = "manifest.json"
@@ -74,17 +71,10 @@ def publish(block: FeatureBlock, interval: str, home: Path, extra: dict[str, Any
 @contextmanager
 def _only_writer(parent: Path) -> Iterator[None]:
     """One writer at a time, who clears away what killed ones have left behind. Readers need no lock."""
-    handle = os.open(parent, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:  # a file system without locks
-            log.warning("no lock for publishing features in %s: %s", parent, error)
-        else:
+    with held_if_possible(parent, "others may publish features at the same time") as held:
+        if held:
             _remove_drafts(parent)
         yield
-    finally:
-        os.close(handle)
 
 
 def _remove_drafts(parent: Path, prefix: str = _DRAFT) -> None:

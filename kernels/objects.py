@@ -8,15 +8,13 @@ neither Numba nor a compiler. Processes that start together wait for the first t
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,7 @@ import llvmlite.binding as llvm
 
 from kernels.errors import KernelError
 from kernels.generate import Program
+from kernels.locks import held_if_possible
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ def entry_point(program: Program, width: int, out_bits: int) -> Entry:
         return _link(*_compile(program, width, out_bits))
     kernel = _read(path)
     if kernel is None:
-        with _only_one(path.with_suffix(".lock")):
+        with held_if_possible(path.with_suffix(".lock"), "others may compile the same kernels"):
             kernel = _read(path)
             if kernel is None:
                 kernel = _compile(program, width, out_bits)
@@ -165,17 +164,6 @@ def _publish(path: Path, symbol: str, code: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, where there can be one; the kernel of the operating system drops it should we die."""
-    with ExitStack() as held:
-        try:
-            fcntl.flock(held.enter_context(path.open("w")), fcntl.LOCK_EX)
-        except OSError as error:  # a full disk, a file system without locks
-            log.warning("no lock for compiling kernels, others may compile the same: %s", error)
-        yield
 
 
 def _link(symbol: str, code: bytes) -> Entry:

@@ -139,10 +139,10 @@ def refuse(*_arguments, **_options):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp", "fcntl.flock"])
+@pytest.mark.parametrize("where", ["objects.os.fsync", "objects.tempfile.mkstemp", "locks.fcntl.flock"])
 def test_a_disk_that_takes_nothing_stops_nobody(tmp_path, monkeypatch, caplog, compiled, where):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(f"kernels.objects.{where}", refuse)
+    monkeypatch.setattr(f"kernels.{where}", refuse)
     assert callable(entry_point(build(("sma_3",)), 8, 32))
     assert "No space left on device" in caplog.text
     assert compiled == [1]
